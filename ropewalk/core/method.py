@@ -1,0 +1,249 @@
+"""What a method is, how it is found, and how its options are read.
+
+A method is a frozen dataclass whose fields are its options. It turns a `Geometry` and a length into a `Plan`, in float64
+numpy. All it must write is `frequencies(start, factor)`: the word for one group. Everything else - which groups, from
+which vector, identity at and below the trained length, complete options in the plan - is done here, once, for every method.
+
+Methods are found through the entry point group `ropewalk.methods`; ours come in by the same door as a stranger's.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+from ropewalk.core.errors import LengthError, MethodError, PlanError, UnsupportedError, near
+from ropewalk.core.geometry import Geometry, Start
+from ropewalk.core.plan import Frequencies, Kind, Native, Plan, Regime, check_length
+
+ENTRY_POINTS = "ropewalk.methods"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """Base of all methods. Subclasses are frozen keyword-only dataclasses with a docstring under each option."""
+
+    id: ClassVar[str]
+    """What users type."""
+    summary: ClassVar[str]
+    """One line for `ropewalk methods`."""
+    paper: ClassVar[str]
+    """Where it comes from, with its equation."""
+    kind: ClassVar[Kind] = "static"
+
+    def frequencies(self, start: Start, factor: float) -> Frequencies:
+        """The word for one group that departs from `start` and is stretched by `factor` >= 1."""
+        raise NotImplementedError
+
+    def native(self, geometry: Geometry, factor: float) -> Native | None:
+        """The name the world has for this plan, or None. Claimed only for a start that is plain."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """The id as a plan records it; a wrapping method adds what it wraps (`dynamic:yarn`)."""
+        return self.id
+
+    @property
+    def fixes_strength(self) -> bool:
+        """Whether an option sets the strength, so that the length does not (and short lengths are no identity)."""
+        return getattr(self, "factor", None) is not None
+
+    def strength(self, geometry: Geometry, length: int) -> float:
+        """The factor this method stretches by for `length`; below 1 means: nothing to do."""
+        fixed = getattr(self, "factor", None)
+        return float(fixed) if fixed is not None else length / geometry.start_length
+
+    def plan(self, geometry: Geometry, length: int) -> Plan:
+        """The plan for `length` tokens. At or below the trained length: the identity, unless an option fixes the strength.
+
+        Raises `LengthError`, `UnsupportedError` (nothing to extend, lineage unknown), `MethodError`.
+        """
+        check_length(length)
+        check_extendable(geometry)
+        if length <= geometry.trained_length and not self.fixes_strength:
+            return self.make_plan(geometry, length, 1.0, identity(geometry))
+        factor = self.strength(geometry, length)
+        words: dict[str, Frequencies | None] = {group.label: None for group in geometry.groups}
+        for group in geometry.extended_groups:
+            words[group.label] = self.frequencies(geometry.start(group), factor)
+        native = self.native(geometry, factor) if is_plain_start(geometry) else None
+        return self.make_plan(geometry, length, factor, words, native=native)
+
+    def make_plan(
+        self,
+        geometry: Geometry,
+        length: int,
+        factor: float,
+        words: Mapping[str, Frequencies | None],
+        *,
+        native: Native | None = None,
+        regimes: tuple[Regime, ...] = (),
+    ) -> Plan:
+        """A `Plan` with this method's id and complete options."""
+        return Plan(
+            method=self.name,
+            options=self.options(),
+            kind=self.kind,
+            original_length=geometry.original_length,
+            trained_length=geometry.trained_length,
+            length=length,
+            factor=factor,
+            groups=dict(words),
+            regimes=regimes,
+            native=native,
+        )
+
+    def options(self) -> dict[str, Any]:
+        """All options with their values, defaults included, in JSON types."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def check_extendable(geometry: Geometry) -> None:
+    """Raises `UnsupportedError` where no group can be extended, with the reason."""
+    if geometry.extended_groups:
+        return
+    windows = sorted({g.window for g in geometry.groups if g.rotated and g.window is not None})
+    if windows:
+        raise UnsupportedError(
+            f"every layer of this {geometry.model_type} looks back at most {windows[-1]} tokens (sliding window), so no "
+            "frequency sees a longer distance; set sliding_window to null in config.json first"
+        )
+    raise UnsupportedError(f"this {geometry.model_type} rotates nothing; there are no frequencies to plan")
+
+
+def identity(geometry: Geometry) -> dict[str, Frequencies | None]:
+    """The words that leave the model as it is."""
+    words: dict[str, Frequencies | None] = {group.label: None for group in geometry.groups}
+    for group in geometry.extended_groups:
+        assert group.inv_freq is not None
+        words[group.label] = Frequencies(
+            inv_freq=group.inv_freq, attention_factor=group.attention_factor, logit_scale=group.logit_scale
+        )
+    return words
+
+
+def is_plain_start(geometry: Geometry) -> bool:
+    """Whether every extended group departs from an unscaled geometric vector, so that a native name can mean the same."""
+    starts = [geometry.start(group) for group in geometry.extended_groups]
+    return all(s.base is not None and s.attention_factor == 1.0 and s.logit_scale == 1.0 for s in starts)
+
+
+# --- finding a method and reading its options -----------------------------------------------------------------------
+
+
+@cache
+def methods() -> dict[str, type[Method]]:
+    """All known methods by id, in the order of their ids' entry points."""
+    found: dict[str, type[Method]] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        found[entry.name] = entry.load()
+    for name, cls in found.items():
+        if cls.id != name:
+            raise PlanError(f"entry point {name!r} of group {ENTRY_POINTS} loads a method whose id is {cls.id!r}")
+    return found
+
+
+def find(spec: str, options: Mapping[str, Any] | None = None) -> Method:
+    """The method that `spec` names, such as `pi`, `yarn:ramp=rotations,beta_fast=16` or `dynamic:yarn:beta_slow=2`.
+
+    `options` add to those in `spec`. Raises `MethodError` for an unknown id, an option the method does not take, a value
+    of the wrong kind, or an option given twice.
+    """
+    name, _, tail = spec.strip().partition(":")
+    known = methods()
+    if name not in known:
+        raise MethodError(f"unknown method {name!r}; {near(name, known)}")
+    cls = known[name]
+    given: dict[str, Any] = {}
+    inner = getattr(cls, "wraps", None)
+    if inner is not None:
+        wrapped, _, tail = tail.partition(":")
+        given[inner] = wrapped
+    for item in filter(None, (part.strip() for part in tail.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise MethodError(f"an option of {name} looks like key=value, got {item!r}")
+        if key in given:
+            raise MethodError(f"option {key!r} of {name} is given twice in {spec!r}")
+        given[key] = value
+    for key, value in (options or {}).items():
+        if key in given and given[key] != value:
+            raise MethodError(f"option {key!r} of {name} is given twice, as {given[key]!r} and as {value!r}")
+        given[key] = value
+    return build(cls, given)
+
+
+def build(cls: type[Method], given: Mapping[str, Any]) -> Method:
+    """An instance of `cls` with the options `given`, as text or as values. Raises `MethodError`."""
+    if hasattr(cls, "build"):
+        return typing.cast(Method, cls.build(given))
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in fields:
+            known = f"{near(key, fields)}" if fields else f"{cls.id} takes none"
+            raise MethodError(f"{cls.id} does not take the option {key!r}; {known}")
+        values[key] = _convert(cls.id, key, value, hints[key])
+    missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in values]
+    if missing:
+        raise MethodError(f"{cls.id} needs the option {' and '.join(missing)}; say {cls.id}:{missing[0]}=...")
+    return cls(**values)
+
+
+def _convert(method: str, key: str, value: Any, hint: Any) -> Any:
+    """`value` as the option's type. Text comes from the command line, values from Python or from a plan."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if typing.get_origin(hint) is typing.Literal:
+        if value in typing.get_args(hint):
+            return value
+        raise MethodError(f"{method}:{key} is one of {', '.join(map(str, typing.get_args(hint)))}, got {value!r}")
+    if value is None and type(None) in kinds:
+        return None
+    if bool in kinds:
+        truth = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in truth:
+            return truth[str(value).lower()]
+        raise MethodError(f"{method}:{key} is true or false, got {value!r}")
+    if float in kinds or int in kinds:
+        try:
+            number = float(value) if not isinstance(value, bool) else math.nan
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise MethodError(f"{method}:{key} is a number, got {value!r}")
+        if float not in kinds:
+            if number != int(number):
+                raise MethodError(f"{method}:{key} is a whole number, got {value!r}")
+            return int(number)
+        return number
+    if any(typing.get_origin(kind) is tuple for kind in kinds):
+        items = value.split("|") if isinstance(value, str) else list(value)
+        try:
+            return tuple(float(item) for item in items)
+        except (TypeError, ValueError) as error:
+            raise MethodError(f"{method}:{key} is a list of numbers joined by '|', got {value!r}") from error
+    return value
+
+
+def require(method: str, key: str, value: float, *, above: float, inclusive: bool = False) -> None:
+    """Raises `MethodError` unless `value` is above a bound. For `__post_init__` of methods."""
+    if value < above or (value == above and not inclusive):
+        raise MethodError(f"{method}:{key} must be {'at least' if inclusive else 'above'} {above:g}, got {value:g}")
+
+
+def check_stretch(geometry: Geometry, length: int) -> None:
+    """Raises `LengthError` unless `length` goes beyond what the model reads now: what `extend` and `compare` demand."""
+    if length <= geometry.trained_length:
+        raise LengthError(
+            f"length {length} is not above the trained length {geometry.trained_length} of this model; "
+            "give a longer --length"
+        )
