@@ -194,7 +194,8 @@ class Plan:
                 factor=content["factor"],
                 groups=_words_from_dict(content["groups"]),
                 regimes=tuple(
-                    Regime(longest=r["longest"], groups=_words_from_dict(r["groups"])) for r in content.get("regimes", ())
+                    Regime(longest=r["longest"], groups=_words_from_dict(r["groups"]))
+                    for r in content.get("regimes", ())
                 ),
                 geometry=None if geometry is None else Geometry.from_dict(geometry),
                 native=None if native is None else Native(name=native["name"], options=dict(native["options"])),

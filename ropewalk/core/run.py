@@ -1,0 +1,189 @@
+"""A run folder while it is being written: cells, atomic files, resume after a kill.
+
+A *cell* is the unit of work and of loss: one method on one document, one method on one haystack. Its result is on disk
+before the next begins: arrays by write-and-rename, lines by one append that ends in a newline. `resume` cuts a half-written
+last line, refuses a folder that answers another question, and skips the cells that are there.
+"""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ropewalk.core.errors import MachineError, OutputError
+from ropewalk.core.record import Card, Measurement, read_lines, safe_name
+
+
+@contextmanager
+def full_disk_is_told(path: Path) -> Iterator[None]:
+    """Turns "no space left" into `MachineError` with the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT):
+            raise MachineError(
+                f"the disk is full while writing {path.name}; free some space and run again with --resume"
+            ) from error
+        raise
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """`content` under `path`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stage = path.with_name(f".{path.name}.part")
+    with full_disk_is_told(path):
+        try:
+            with stage.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            stage.replace(path)
+        except BaseException:
+            stage.unlink(missing_ok=True)
+            raise
+
+
+def check_out(out: str | Path, *, force: bool = False, resume: bool = False) -> Path:
+    """The output folder, checked before any work. Raises `OutputError` where it exists and neither word was said."""
+    path = Path(out)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file, expected a folder to write into; give another --out")
+    if path.is_dir() and any(path.iterdir()):
+        if not (force or resume):
+            raise OutputError(
+                f"{path} exists and is not empty; say --resume to go on, --force to start anew, or another --out"
+            )
+        if not resume and not (path / "card.json").is_file():
+            raise OutputError(
+                f"{path} is not a run folder (it has no card.json), so --force will not clear it; give another --out"
+            )
+    parent = next((p for p in path.absolute().parents if p.exists()), None)
+    if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OutputError(f"{path} cannot be made: {parent} is not a folder that can be written to; give another --out")
+    return path
+
+
+class Run:
+    """One run folder, open for writing."""
+
+    def __init__(self, path: Path, card: Card) -> None:
+        self.path = path
+        self.card = card
+
+    @classmethod
+    def open(cls, out: str | Path, card: Card, *, force: bool = False, resume: bool = False) -> "Run":
+        """Starts a run folder for `card`, or goes on with the one that is there.
+
+        Raises `OutputError` where the folder exists without `force` or `resume`, or answers another question than `card`.
+        """
+        path = check_out(out, force=force, resume=resume)
+        if resume and (path / "card.json").is_file():
+            return cls._resumed(path, card)
+        if force and path.is_dir():
+            shutil.rmtree(path)
+        with full_disk_is_told(path):
+            path.mkdir(parents=True, exist_ok=True)
+        card.started = card.started or datetime.now(UTC).isoformat(timespec="seconds")
+        run = cls(path, card)
+        run.save_card()
+        return run
+
+    @classmethod
+    def _resumed(cls, path: Path, card: Card) -> "Run":
+        try:
+            old = Card.from_dict(json.loads((path / "card.json").read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise OutputError(f"{path}/card.json cannot be read ({error}); start anew with --force") from error
+        if old.hash != card.hash:
+            changed = [
+                key
+                for key in ("source", "config", "plans", "documents", "seed", "dtype", "device")
+                if getattr(old, key) != getattr(card, key)
+            ]
+            raise OutputError(
+                f"{path} answers another question (it differs in {', '.join(changed) or 'its arguments'}); "
+                "repeat the first command with --resume, or give another --out"
+            )
+        card.started, card.files = old.started, old.files
+        run = cls(path, card)
+        for name in ("measurements.jsonl", "samples.jsonl"):
+            run._cut_half_line(path / name)
+        for stage in path.rglob(".*.part"):
+            stage.unlink()
+        run.save_card()
+        return run
+
+    @staticmethod
+    def _cut_half_line(path: Path) -> None:
+        if not path.is_file():
+            return
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            write_atomic(path, whole)
+
+    def save_card(self, status: str | None = None) -> None:
+        """Writes card.json, with a new status where one is given."""
+        if status is not None:
+            self.card.status = status  # type: ignore[assignment]
+            done = status != "running"
+            self.card.finished = datetime.now(UTC).isoformat(timespec="seconds") if done else None
+        write_atomic(self.path / "card.json", (json.dumps(self.card.to_dict(), indent=1) + "\n").encode())
+
+    # --- arrays ---------------------------------------------------------------------------------------------------
+
+    def array_file(self, kind: str, method: str, document: str) -> str:
+        """Where a cell's array lives, relative to the folder; the card learns the true names."""
+        name = f"{kind}/{safe_name(method)}/{safe_name(document)}.npy"
+        if name not in self.card.files:
+            self.card.files[name] = {"method": method, "document": document}
+        return name
+
+    def has(self, kind: str, method: str, document: str) -> bool:
+        """Whether this array of a cell is on disk."""
+        return (self.path / self.array_file(kind, method, document)).is_file()
+
+    def load(self, kind: str, method: str, document: str) -> NDArray[np.float32]:
+        """An array of a finished cell, float32."""
+        array: NDArray[np.float32] = np.load(self.path / self.array_file(kind, method, document), allow_pickle=False)
+        return array
+
+    def save(self, kind: str, method: str, document: str, array: NDArray[np.float32]) -> None:
+        """Puts an array of a finished cell on disk, the card first so that no array is nameless."""
+        name = self.array_file(kind, method, document)
+        self.save_card()
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(array, dtype=np.float32), allow_pickle=False)
+        write_atomic(self.path / name, buffer.getvalue())
+
+    # --- lines ----------------------------------------------------------------------------------------------------
+
+    def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Appends JSON lines to a file of the run in one write."""
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        with full_disk_is_told(self.path / name), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def measurements(self) -> list[Measurement]:
+        """The rows that are there."""
+        return [Measurement.from_dict(row) for row in read_lines(self.path / "measurements.jsonl")]
+
+    def samples(self) -> list[dict[str, Any]]:
+        """The answered prompts that are there."""
+        return list(read_lines(self.path / "samples.jsonl"))
+
+    def add_measurements(self, rows: Iterable[Measurement]) -> None:
+        """Appends the rows that are not there yet; a resumed run ends with the rows of an unbroken one."""
+        there = {row.key for row in self.measurements()}
+        self.append("measurements.jsonl", [row.to_dict() for row in rows if row.key not in there])
