@@ -1,0 +1,179 @@
+"""Write a folder whole or not at all: stage beside the final name, then rename.
+
+A run that is killed leaves `.<name>.stage-<pid>` and nothing under the final name; the next run for the same name
+sweeps it. With `force` an existing folder is moved aside (`.<name>.old-<pid>`), and moved back if the run died between
+the two renames. Only folders that hold a checkpoint or a run, or nothing, are ever replaced: a mistyped `--force` must
+not cost a home folder.
+
+Given up: two machines writing the same name on a shared disk (a stage is stale when its process is not alive *here*),
+and fsync: after a power cut the newest folder may be short.
+"""
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ropewalk.core.errors import MachineError, OutputError
+
+OURS = ("config.json", "adapter_config.json", "card.json")
+"""A folder that holds one of these may be replaced under `force`."""
+
+_active: set[Path] = set()
+_lock = threading.Lock()
+
+
+def check_out(out: str | Path, *, force: bool = False, sources: Iterable[str | Path] = ()) -> Path:
+    """The absolute path that will be written, or `OutputError` where it must not be.
+
+    `sources` are what the run reads: an output that is one of them, or holds or lies inside a folder among them, is
+    refused even under `force`. Makes nothing.
+    """
+    if not str(out).strip():
+        raise OutputError("the output folder has no name; give --out DIR")
+    final = Path(os.path.abspath(out))
+    for source in map(_real, sources):
+        if source.is_relative_to(_real(final)) or (source.is_dir() and _real(final).is_relative_to(source)):
+            raise OutputError(f"output folder {out} and source {source} lie inside one another; give another --out")
+    if not os.path.lexists(final):
+        _check_parent(final, out)
+        return final
+    if not final.is_dir() or final.is_symlink():
+        raise OutputError(f"output {out} exists and is not a folder; give another --out")
+    if not force:
+        raise OutputError(f"output folder {out} exists already; give another --out, or --force to replace it")
+    if any(final.iterdir()) and not any((final / name).exists() for name in OURS):
+        raise OutputError(
+            f"folder {out} holds no {' or '.join(OURS)}, so --force will not replace it; remove it yourself"
+        )
+    return final
+
+
+def _check_parent(final: Path, out: str | Path) -> None:
+    parent = next(folder for folder in final.parents if os.path.lexists(folder))
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"output folder {out} cannot be made: {parent} is not a folder that can be written to")
+
+
+def _real(path: str | Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+@contextmanager
+def staged(out: str | Path, *, force: bool = False, sources: Iterable[str | Path] = ()) -> Iterator[Path]:
+    """A fresh folder to write into, that becomes `out` if the body succeeds and vanishes if it does not.
+
+    Raises `OutputError` as `check_out` does or where the folder cannot be made, and `MachineError` where writing failed
+    (disk full, quota, input or output error).
+    """
+    final = check_out(out, force=force, sources=sources)
+    stage = final.parent / f".{final.name}.stage-{os.getpid()}"
+    made = _make(final, stage)
+    try:
+        try:
+            yield stage
+            _publish(stage, final)
+        except OSError as error:
+            # An OSError without a number is a library's own word for something else: it keeps its meaning.
+            if error.errno is None and not _disk_full(error):
+                raise
+            raise _failed(final, error) from error
+        except Exception as error:
+            # Writers in Rust (safetensors, tokenizers) hide the number in the text of an exception of their own.
+            if not _disk_full(error):
+                raise
+            raise _failed(final, error) from error
+    finally:
+        _active.discard(stage)
+        shutil.rmtree(stage, ignore_errors=True)
+        for folder in reversed(made):
+            _remove_if_empty(folder)
+
+
+def _failed(final: Path, error: Exception) -> MachineError:
+    if _disk_full(error):
+        return MachineError(f"the disk is full: nothing was written to {final}; free some space and run again")
+    return MachineError(f"writing {final} failed ({error}): nothing was written; mend the disk and run again")
+
+
+def _disk_full(error: Exception) -> bool:
+    number = error.errno if isinstance(error, OSError) else None
+    return number in (errno.ENOSPC, errno.EDQUOT) or any(
+        f"(os error {code})" in str(error) for code in (errno.ENOSPC, errno.EDQUOT)
+    )
+
+
+def _make(final: Path, stage: Path) -> list[Path]:
+    """Makes missing parents and the stage; returns the parents that were made, outermost first."""
+    made = [folder for folder in reversed(final.parents) if not folder.exists()]
+    try:
+        # Another thread's stage must not be swept between being made and being known.
+        with _lock:
+            if stage in _active:
+                raise OutputError(f"output folder {final} is being written by this process already; give another --out")
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(final)
+            stage.mkdir()
+            _active.add(stage)
+    except OSError as error:
+        for folder in reversed(made):
+            _remove_if_empty(folder)
+        if _disk_full(error):
+            raise _failed(final, error) from error
+        raise OutputError(
+            f"output folder {final} cannot be made: {error.strerror or error}; give another --out"
+        ) from error
+    return made
+
+
+def _sweep(final: Path) -> None:
+    """Removes what killed runs for this name left, and puts back a folder that was moved aside and not replaced."""
+    for kind in ("old", "stage"):
+        prefix = f".{final.name}.{kind}-"
+        for left in final.parent.iterdir():
+            pid = left.name.removeprefix(prefix)
+            if not left.name.startswith(prefix) or not pid.isdecimal() or _alive(int(pid), left):
+                continue
+            if kind == "old" and not os.path.lexists(final):
+                left.rename(final)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(pid: int, left: Path) -> bool:
+    """Whether the run that made `left` still goes on. In a container a new process often gets a dead one's number."""
+    if pid == os.getpid():
+        return left in _active
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _publish(stage: Path, final: Path) -> None:
+    old = final.parent / f".{final.name}.old-{os.getpid()}"
+    if not os.path.lexists(final):
+        stage.rename(final)
+        return
+    final.rename(old)
+    try:
+        stage.rename(final)
+    except OSError:
+        old.rename(final)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return
