@@ -1,0 +1,1 @@
+"""How far a model reads: likelihood, price, retrieval, statistics."""
