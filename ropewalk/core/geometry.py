@@ -206,7 +206,8 @@ class Geometry:
                 f"this checkpoint carries {self.scheme!r} scaling and does not say whether it was trained at its stretch; "
                 "say --lineage trained (extend from where it stands) or --lineage runtime (plan again from the origin)"
             )
-        assert group.inv_freq is not None and group.base is not None
+        assert group.inv_freq is not None
+        assert group.base is not None
         if self.from_origin and group.origin_inv_freq is not None:
             base = group.origin_base if group.origin_base is not None else group.base
             inv_freq, attention_factor, logit_scale = group.origin_inv_freq, 1.0, 1.0

@@ -194,8 +194,7 @@ class Plan:
                 factor=content["factor"],
                 groups=_words_from_dict(content["groups"]),
                 regimes=tuple(
-                    Regime(longest=r["longest"], groups=_words_from_dict(r["groups"]))
-                    for r in content.get("regimes", ())
+                    Regime(longest=r["longest"], groups=_words_from_dict(r["groups"])) for r in content.get("regimes", ())
                 ),
                 geometry=None if geometry is None else Geometry.from_dict(geometry),
                 native=None if native is None else Native(name=native["name"], options=dict(native["options"])),
@@ -209,9 +208,7 @@ def _words_to_dict(words: Words) -> dict[str, Any]:
 
 
 def _words_from_dict(content: Mapping[str, Any]) -> dict[str, Frequencies | None]:
-    return {
-        label: None if word is None else Frequencies.from_dict(word["frequencies"]) for label, word in content.items()
-    }
+    return {label: None if word is None else Frequencies.from_dict(word["frequencies"]) for label, word in content.items()}
 
 
 def check_length(length: int) -> int:

@@ -1,0 +1,70 @@
+"""Progress on stderr for whatever takes longer than a second, and silence where stderr is not a terminal.
+
+A `Progress` is handed in wherever long work is done; the work calls `at(share)` as often as it likes.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+
+class Progress:
+    """One line that is rewritten: what is being done, how much of it, and how long it will still take."""
+
+    def __init__(self, stream: TextIO | None = None, *, patience_seconds: float = 1.0) -> None:
+        self.stream = sys.stderr if stream is None else stream
+        self.patience_seconds = patience_seconds
+        self.shown = self.stream.isatty()
+        self._label = ""
+        self._began = self._drew = 0.0
+        self._done = self._total = 0.0
+
+    def plan(self, total: float) -> None:
+        """How much work there is in all, in any unit; `spend` counts it off."""
+        self._total, self._done, self._whole_began = total, 0.0, time.monotonic()
+
+    @contextmanager
+    def task(self, label: str, cost: float = 0.0) -> Iterator["Progress"]:
+        """A named piece of work that costs `cost` of the planned total."""
+        self._label, self._began, self._cost = label, time.monotonic(), cost
+        self.at(0.0)
+        try:
+            yield self
+        finally:
+            self._done += cost
+            self._clear()
+
+    def at(self, share: float) -> None:
+        """`share` of the present task is done, 0 to 1."""
+        now = time.monotonic()
+        if not self.shown or now - self._began < self.patience_seconds or now - self._drew < 0.2:
+            return
+        self._drew = now
+        text = f"{self._label}: {100 * share:3.0f}%"
+        if self._total:
+            whole = min(1.0, (self._done + share * self._cost) / self._total)
+            if whole > 0.02:
+                left = (now - self._whole_began) * (1 - whole) / whole
+                text += f"   all {100 * whole:3.0f}%, about {_spell(left)} left"
+        self.stream.write(f"\r\x1b[2K{text[:110]}")
+        self.stream.flush()
+
+    def say(self, line: str) -> None:
+        """A line that stays, shown whether or not stderr is a terminal."""
+        self._clear()
+        self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def _clear(self) -> None:
+        if self.shown and self._drew:
+            self.stream.write("\r\x1b[2K")
+            self.stream.flush()
+            self._drew = 0.0
+
+
+def _spell(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
