@@ -1,0 +1,1 @@
+"""One file, one method family. Pure functions in float64 numpy; no torch."""
