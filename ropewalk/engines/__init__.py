@@ -1,0 +1,1 @@
+"""One file or folder, one engine: how it spells a plan and what it would compute. Dicts only."""

@@ -1,0 +1,214 @@
+"""Two ways of writing rope parameters, made one: v5 `rope_parameters` and v4 `rope_scaling` + `rope_theta`.
+
+Follows the order of precedence of transformers 5.23 where a config carries more than one spelling, and reports what it
+overruled: contradictions are silent there, and a model that uses another base than its owner reads in the file is the
+most common mistake in this field.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ropewalk.core.errors import SourceError, UnsupportedError
+from ropewalk.core.geometry import Finding
+from ropewalk.engines.transformers.families import FAMILIES, default
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+WITH_ORIGINAL = ("llama3", "yarn", "longrope")
+"""Types that need `original_max_position_embeddings`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Rope parameters as transformers holds them once a model is built."""
+
+    by_type: dict[str, dict[str, Any] | None]
+    """Layer type to its parameters, None for position-free; one entry `""` where all layers share them."""
+    truncate: bool
+    """From the outer dict, where stock code looks for it."""
+    findings: tuple[Finding, ...]
+
+    def of(self, layer_type: str) -> dict[str, Any] | None:
+        """The parameters for one layer type."""
+        return self.by_type[layer_type] if layer_type in self.by_type else self.by_type.get("")
+
+
+def standardise(model_type: str, text: Mapping[str, Any], declared: int, layer_types: list[str]) -> Parameters:
+    """The parameters that transformers would use. Raises `SourceError` on what it could not read either."""
+    findings: list[Finding] = []
+    outer = _typed(model_type, text) if FAMILIES[model_type].typed else _flat(model_type, text, layer_types)
+    labels = [key for key in outer if key in layer_types] or [""]
+    by_type: dict[str, dict[str, Any] | None] = {}
+    for label in labels:
+        params = outer[label] if label else outer
+        if params is None:
+            by_type[label] = None
+            continue
+        if not isinstance(params, dict):
+            raise SourceError(f"rope_parameters[{label!r}] is an object of rope fields, got {params!r}")
+        _complete(model_type, text, declared, params, findings, flat=not label)
+        by_type[label] = params
+    findings += _contradictions(model_type, text, by_type)
+    truncate = outer.get("truncate", True)
+    findings += _ignored_truncate(by_type, outer)
+    return Parameters(by_type=by_type, truncate=bool(truncate), findings=tuple(findings))
+
+
+def _section(text: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    value = text.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise SourceError(f"{key} is an object of rope fields, got {value!r}")
+    return None if value is None else copy.deepcopy(dict(value))
+
+
+def _flat(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> dict[str, Any]:
+    family, fallback = FAMILIES[model_type], default(model_type, "rope_parameters")
+    scaling, parameters = _section(text, "rope_scaling"), _section(text, "rope_parameters")
+    outer = scaling or parameters
+    if outer is None:
+        # gpt-oss: the class brings a whole YaRN with it where the config says nothing.
+        outer = {k: v for k, v in fallback.items() if k != "rope_theta"} if fallback["rope_type"] != "default" else {}
+    nested = [key for key in outer if key in layer_types]
+    base = text.get(family.base_key, fallback["rope_theta"])
+    share = text.get(family.partial_key, fallback.get("partial_rotary_factor"))
+    for params in [outer[key] for key in nested] or [outer]:
+        if isinstance(params, dict):
+            params.setdefault("rope_theta", base)
+            if share is not None:
+                params.setdefault("partial_rotary_factor", share)
+    return outer
+
+
+def _typed(model_type: str, text: Mapping[str, Any]) -> dict[str, Any]:
+    family, fallback = FAMILIES[model_type], default(model_type, "rope_parameters")
+    scaling = _section(text, "rope_scaling")
+    outer = _section(text, "rope_parameters") or {}
+    for label in (FULL, SLIDING):
+        if outer.get(label) is None:
+            outer[label] = {"rope_type": "default"}
+    if scaling is not None:
+        outer[FULL].update(scaling)
+    outer[FULL].setdefault("rope_theta", text.get("rope_theta", fallback[FULL]["rope_theta"]))
+    # OLMo 3 has one top-level base, and its config class hands it to the full layers only.
+    local = text.get(family.local_base_key) if family.local_base_key else None
+    outer[SLIDING].setdefault("rope_theta", fallback[SLIDING]["rope_theta"] if local is None else local)
+    return outer
+
+
+def _complete(
+    model_type: str, text: Mapping[str, Any], declared: int, params: dict[str, Any], findings: list[Finding], *, flat: bool
+) -> None:
+    """Fills in the type and the original length, in place."""
+    family = FAMILIES[model_type]
+    params.setdefault("rope_type", params.get("type") or "default")
+    kind = dict(family.renamed_types).get(params["rope_type"], params["rope_type"])
+    if family.rope_types and kind not in family.rope_types:
+        raise UnsupportedError(
+            f"rope_type {kind!r} is not one that {model_type} takes in transformers; "
+            f"it takes {' and '.join(family.rope_types)}"
+        )
+    params["rope_type"] = kind
+    if kind in WITH_ORIGINAL:
+        _complete_original(model_type, text, declared, params, findings, flat=flat)
+    share = params.get("partial_rotary_factor")
+    if share not in (None, 1, 1.0) and not family.partial and kind != "proportional":
+        raise UnsupportedError(
+            f"{model_type} rotates whole heads, got partial_rotary_factor {share}; stock transformers would break on it"
+        )
+    factor = params.get("factor")
+    if isinstance(factor, int) and not isinstance(factor, bool):
+        findings.append(
+            Finding(
+                field="rope_parameters.factor",
+                severity="warning",
+                problem=f"factor is the whole number {factor}; vLLM and SGLang fail on it for linear scaling",
+                mend=f"write {factor}.0",
+            )
+        )
+
+
+def _complete_original(
+    model_type: str, text: Mapping[str, Any], declared: int, params: dict[str, Any], findings: list[Finding], *, flat: bool
+) -> None:
+    key = "original_max_position_embeddings"
+    top, inner = text.get(key), params.get(key)
+    if top is None and FAMILIES[model_type].own_original_length:
+        top = default(model_type, key)
+    if flat and top is not None:
+        if inner is not None and inner != top:
+            findings.append(
+                Finding(
+                    field=key,
+                    severity="warning",
+                    problem=f"the top-level {key} {top} overrules the {inner} inside rope_parameters",
+                    mend="write it in one place only, or the same value in both",
+                )
+            )
+        params[key] = top
+    elif inner is None:
+        findings.append(
+            Finding(
+                field=f"rope_parameters.{key}",
+                severity="error",
+                problem=f"{params['rope_type']} scaling without {key}: max_position_embeddings ({declared}) is taken",
+                mend="add the length the model was trained for before scaling",
+            )
+        )
+        params[key] = declared
+
+
+def _contradictions(model_type: str, text: Mapping[str, Any], by_type: Mapping[str, dict[str, Any] | None]) -> list[Finding]:
+    findings = []
+    used = by_type.get(FULL) or by_type.get("") or {}
+    scaling, parameters = text.get("rope_scaling"), text.get("rope_parameters")
+    if scaling and parameters:
+        inner = parameters.get(FULL) if isinstance(parameters.get(FULL), Mapping) else parameters
+        names = [k for k in scaling if k != "type" and k in inner and inner[k] != scaling[k]]
+        if scaling.get("rope_type", scaling.get("type")) != inner.get("rope_type", inner.get("type")):
+            names.insert(0, "rope_type")
+        if names:
+            findings.append(
+                Finding(
+                    field="rope_scaling",
+                    severity="error",
+                    problem=f"rope_scaling and rope_parameters differ in {', '.join(dict.fromkeys(names))}; the first wins",
+                    mend="remove rope_scaling, or make both say the same",
+                )
+            )
+    key = FAMILIES[model_type].base_key
+    bases = {"rope_parameters": _base(parameters), f"top-level {key}": text.get(key)}
+    for place, base in bases.items():
+        if base is not None and base != used.get("rope_theta"):
+            findings.append(
+                Finding(
+                    field=place.removeprefix("top-level "),
+                    severity="warning",
+                    problem=f"the base {base:g} in {place} is overruled by {used.get('rope_theta')}"
+                    if isinstance(base, int | float)
+                    else f"the base in {place} is {base!r}",
+                    mend="remove the stale copy",
+                )
+            )
+    return findings
+
+
+def _base(parameters: Any) -> Any:
+    if not isinstance(parameters, Mapping):
+        return None
+    inner = parameters.get(FULL)
+    return (inner if isinstance(inner, Mapping) else parameters).get("rope_theta")
+
+
+def _ignored_truncate(by_type: Mapping[str, dict[str, Any] | None], outer: Mapping[str, Any]) -> list[Finding]:
+    ignored = [label for label, params in by_type.items() if label and params and params.get("truncate") is False]
+    if not ignored or outer.get("truncate") is False:
+        return []
+    return [
+        Finding(
+            field=f"rope_parameters.{ignored[0]}.truncate",
+            severity="error",
+            problem="truncate is false for one layer type, which transformers does not read: it rounds the ramp's ends",
+            mend="set it to true, or write the frequencies as longrope factors",
+        )
+    ]
