@@ -84,10 +84,23 @@ class Group:
     """The vector before any scaling; equal to `inv_freq` for a plain model."""
     origin_base: float | None = None
     """The base of the origin, where it differs from `base` (known from our own block)."""
+    origin_attention_factor: float = 1.0
+    """What multiplied cos and sin in the last state the weights were trained in (gpt-oss was trained with one)."""
+    origin_logit_scale: float = 1.0
+    """What multiplied q.k in that state."""
     temperature_on: Literal["rotated", "logits"] = "rotated"
     """Where this family puts a temperature: see `Start.temperature_on`."""
     shared_with_window: bool = False
     """Whether sliding-window layers share this vector with full-attention layers (gpt-oss): then they are extended too."""
+
+    def __post_init__(self) -> None:
+        for name in ("inv_freq", "origin_inv_freq"):
+            vector = getattr(self, name)
+            if vector is not None:
+                vector = np.array(vector, dtype=np.float64)
+                assert vector.shape == (self.rotary_dim // 2,), f"{name} {vector.shape} against {self.rotary_dim=}"
+                vector.setflags(write=False)
+                object.__setattr__(self, name, vector)
 
     @property
     def rotated(self) -> bool:
@@ -112,6 +125,8 @@ class Group:
             "softmax_scale": self.softmax_scale,
             "origin_inv_freq": None if self.origin_inv_freq is None else [float(x) for x in self.origin_inv_freq],
             "origin_base": self.origin_base,
+            "origin_attention_factor": self.origin_attention_factor,
+            "origin_logit_scale": self.origin_logit_scale,
             "temperature_on": self.temperature_on,
             "shared_with_window": self.shared_with_window,
         }
@@ -161,6 +176,8 @@ class Geometry:
     num_kv_heads: int
     head_dim: int
     groups: tuple[Group, ...]
+    varies: bool = False
+    """Whether the model as it ships changes its frequencies with the length of the text (dynamic, LongRoPE's two lists)."""
     findings: tuple[Finding, ...] = field(default=())
 
     @property
@@ -173,8 +190,13 @@ class Geometry:
 
     @property
     def extended_groups(self) -> tuple[Group, ...]:
-        """The groups a plan changes: rotated ones whose layers see the whole text."""
-        return tuple(group for group in self.groups if group.rotated and group.window is None)
+        """The groups a plan changes: rotated ones whose layers see the whole text.
+
+        Where every rotated layer has a window, those whose window is at least the trained length.
+        """
+        rotated = [group for group in self.groups if group.rotated]
+        unbounded = tuple(group for group in rotated if group.window is None)
+        return unbounded or tuple(group for group in rotated if (group.window or 0) >= self.trained_length)
 
     @property
     def from_origin(self) -> bool:
@@ -191,9 +213,16 @@ class Geometry:
 
         A model `trained` at its stretch is extended from its current vector, a `runtime` one from its origin.
         """
-        if lineage not in LINEAGES:
-            raise PlanError(f"lineage {lineage!r} is not one of {', '.join(LINEAGES)}")
+        if lineage not in ("trained", "runtime"):
+            raise PlanError(f"lineage {lineage!r} is neither trained nor runtime; only these two can be said")
+        if lineage == "runtime" and any(group.origin_inv_freq is None for group in self.extended_groups):
+            raise PlanError("this checkpoint does not say what it was before its stretch; say --lineage trained")
         return replace(self, lineage=lineage)
+
+    @property
+    def window_length(self) -> int:
+        """What `crop` keeps: the length the weights were trained for, also under a stretch that was put on untrained."""
+        return min(self.original_length, self.trained_length) if self.from_origin else self.trained_length
 
     def start(self, group: Group) -> Start:
         """Where a plan for `group` departs from.
@@ -208,14 +237,16 @@ class Geometry:
             )
         assert group.inv_freq is not None
         assert group.base is not None
-        if self.from_origin and group.origin_inv_freq is not None:
+        if self.from_origin:
+            assert group.origin_inv_freq is not None
             base = group.origin_base if group.origin_base is not None else group.base
-            inv_freq, attention_factor, logit_scale = group.origin_inv_freq, 1.0, 1.0
+            inv_freq, attention_factor = group.origin_inv_freq, group.origin_attention_factor
+            logit_scale = group.origin_logit_scale
         else:
             base = group.base
             inv_freq, attention_factor, logit_scale = group.inv_freq, group.attention_factor, group.logit_scale
         plain = geometric(base, group.rotary_dim)
-        is_geometric = plain.shape == inv_freq.shape and np.allclose(plain, inv_freq, rtol=1e-9, atol=0.0)
+        is_geometric = plain.shape == inv_freq.shape and np.allclose(plain, inv_freq, rtol=1e-6, atol=0.0)
         return Start(
             inv_freq=inv_freq,
             base=base if is_geometric else None,
@@ -242,6 +273,7 @@ class Geometry:
             "num_kv_heads": self.num_kv_heads,
             "head_dim": self.head_dim,
             "groups": [group.to_dict() for group in self.groups],
+            "varies": self.varies,
             "findings": [finding.to_dict() for finding in self.findings],
         }
 

@@ -13,14 +13,19 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
-from ropewalk.core.errors import LengthError, MethodError, PlanError, UnsupportedError, near
+from ropewalk.core.errors import LengthError, MethodError, UnsupportedError, near
 from ropewalk.core.geometry import Geometry, Start
 from ropewalk.core.plan import Frequencies, Kind, Native, Plan, Regime, check_length
 
 ENTRY_POINTS = "ropewalk.methods"
+ORDER = (
+    "none", "crop", "pi", "ntk", "ntk-fixed", "ntk-mixed", "ntk-by-parts", "yarn", "abf", "llama3", "longrope", "dynamic",
+)  # fmt: skip
+LARGEST_FACTOR = 4096.0
+"""Beyond this a length is taken for a slip of the finger."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,14 +144,32 @@ def is_plain_start(geometry: Geometry) -> bool:
 
 @cache
 def methods() -> dict[str, type[Method]]:
-    """All known methods by id, in the order of their ids' entry points."""
-    found: dict[str, type[Method]] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        found[entry.name] = entry.load()
-    for name, cls in found.items():
-        if cls.id != name:
-            raise PlanError(f"entry point {name!r} of group {ENTRY_POINTS} loads a method whose id is {cls.id!r}")
-    return found
+    """All known methods by id. Raises `MethodError` naming the entry point that does not load."""
+    return {name: _load(name) for name in sorted(_entries(), key=_rank)}
+
+
+@cache
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """The order in which people meet the methods: ours as the contract lists them, then others' by name."""
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+
+@cache
+def _load(name: str) -> type[Method]:
+    entry = _entries()[name]
+    try:
+        cls = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise MethodError(
+            f"the method {name!r} ({entry.value}) cannot be loaded: {error}; reinstall what ships it"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, Method) and cls.id == name):
+        raise MethodError(f"the entry point {name!r} ({entry.value}) is not a Method whose id is {name!r}")
+    return cls
 
 
 def find(spec: str, options: Mapping[str, Any] | None = None) -> Method:
@@ -156,10 +179,10 @@ def find(spec: str, options: Mapping[str, Any] | None = None) -> Method:
     of the wrong kind, or an option given twice.
     """
     name, _, tail = spec.strip().partition(":")
-    known = methods()
+    known = _entries()
     if name not in known:
         raise MethodError(f"unknown method {name!r}; {near(name, known)}")
-    cls = known[name]
+    cls = _load(name)
     given: dict[str, Any] = {}
     inner = getattr(cls, "wraps", None)
     if inner is not None:
@@ -216,7 +239,7 @@ def _convert(method: str, key: str, value: Any, hint: Any) -> Any:
     if float in kinds or int in kinds:
         try:
             number = float(value) if not isinstance(value, bool) else math.nan
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             raise MethodError(f"{method}:{key} is a number, got {value!r}")
@@ -226,8 +249,8 @@ def _convert(method: str, key: str, value: Any, hint: Any) -> Any:
             return int(number)
         return number
     if any(typing.get_origin(kind) is tuple for kind in kinds):
-        items = value.split("|") if isinstance(value, str) else list(value)
         try:
+            items = value.split("|") if isinstance(value, str) else list(value)
             return tuple(float(item) for item in items)
         except (TypeError, ValueError) as error:
             raise MethodError(f"{method}:{key} is a list of numbers joined by '|', got {value!r}") from error
@@ -246,4 +269,9 @@ def check_stretch(geometry: Geometry, length: int) -> None:
         raise LengthError(
             f"length {length} is not above the trained length {geometry.trained_length} of this model; "
             "give a longer --length"
+        )
+    if length > LARGEST_FACTOR * geometry.trained_length:
+        raise LengthError(
+            f"length {length} is over {LARGEST_FACTOR:.0f} times the trained length {geometry.trained_length}; "
+            "give a length that can be meant"
         )

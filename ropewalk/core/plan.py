@@ -5,6 +5,9 @@ beyond it, LongRoPE's two regimes) or `dynamic` (numbers that depend on the curr
 static plan for that length. Numbers are float64; hosts cast last.
 """
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -130,6 +133,39 @@ class Plan:
     native: Native | None = field(default=None, compare=False)
     """The method's claim of a native spelling, unverified; not part of equality."""
 
+    def __post_init__(self) -> None:
+        if self.kind not in ("static", "switched", "dynamic"):
+            raise PlanError(f"a plan is static, switched or dynamic, got kind {self.kind!r}")
+        if self.kind == "switched" and not self.regimes:
+            raise PlanError("a switched plan needs its regimes")
+        if self.kind == "dynamic" and self.geometry is None:
+            raise PlanError("a dynamic plan needs the geometry that it is planned from at each length")
+        for name in ("original_length", "trained_length", "length"):
+            object.__setattr__(self, name, check_length(getattr(self, name)))
+        if not (math.isfinite(self.factor) and self.factor > 0.0):
+            raise PlanError(f"a plan's factor is a positive number, got {self.factor!r}")
+
+    @property
+    def key(self) -> str:
+        """A hash of the whole plan: what a cache may be keyed by."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def difference(self, other: "Plan") -> float:
+        """Largest relative difference over the words of all groups; inf where one changes a group the other leaves."""
+        if set(self.groups) != set(other.groups):
+            return float("inf")
+        worst = 0.0
+        for label, word in self.groups.items():
+            theirs = other.groups[label]
+            if word is None or theirs is None:
+                worst = worst if word is theirs else float("inf")
+            else:
+                worst = max(worst, word.difference(theirs))
+        return worst
+
     @property
     def frequencies(self) -> Frequencies:
         """The single extended group's word.
@@ -182,6 +218,10 @@ class Plan:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Plan":
         """Back from `to_dict`. Raises `PlanError` on a document that is not a plan."""
+        if not isinstance(content, Mapping):
+            raise PlanError(
+                f"this document is not a plan but a {type(content).__name__}; expected what Plan.to_dict() writes"
+            )
         try:
             geometry, native = content.get("geometry"), content.get("native")
             return cls(
@@ -199,7 +239,7 @@ class Plan:
                 geometry=None if geometry is None else Geometry.from_dict(geometry),
                 native=None if native is None else Native(name=native["name"], options=dict(native["options"])),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise PlanError(f"this document is not a plan ({error!r}); expected what Plan.to_dict() writes") from error
 
 
@@ -222,7 +262,7 @@ def check_length(length: int) -> int:
 
 def parse_length(text: str | int) -> int:
     """A length as people write it: `65536`, `64k` or `1m`, where k = 1024 and m = 1024 * 1024."""
-    if isinstance(text, int):
+    if not isinstance(text, str):
         return check_length(text)
     body = text.strip().lower().replace("_", "")
     unit = {"k": 1024, "m": 1024 * 1024}.get(body[-1:], 1)

@@ -81,7 +81,7 @@ class Measurement:
                 number = float(number)
                 object.__setattr__(self, name, number if math.isfinite(number) else None)
         if self.value is None and not self.note:
-            raise AssertionError(f"{self.metric} has no value and no reason in its note")
+            object.__setattr__(self, "note", "not a finite number")
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -97,6 +97,9 @@ class Measurement:
             self.depth,
             self.position_low,
             self.position_high,
+            self.seed,
+            self.dtype,
+            self.device,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,7 +193,7 @@ class Record:
         try:
             content = json.loads((folder / "card.json").read_text(encoding="utf-8"))
             card = Card.from_dict(content)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise SourceError(
                 f"{folder} is not a run folder: {error}; expected the card.json that compare and measure write"
             ) from error

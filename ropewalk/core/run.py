@@ -38,9 +38,9 @@ def full_disk_is_told(path: Path) -> Iterator[None]:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """`content` under `path`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     stage = path.with_name(f".{path.name}.part")
     with full_disk_is_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with stage.open("wb") as file:
                 file.write(content)
@@ -53,8 +53,13 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def check_out(out: str | Path, *, force: bool = False, resume: bool = False) -> Path:
-    """The output folder, checked before any work. Raises `OutputError` where it exists and neither word was said."""
+    """The run folder, checked before any work and without making anything.
+
+    Raises `OutputError` where it exists and neither word was said, where both were, or where it is no run folder.
+    """
     path = Path(out)
+    if force and resume:
+        raise OutputError("--force and --resume contradict each other; say one of them")
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file, expected a folder to write into; give another --out")
     if path.is_dir() and any(path.iterdir()):
@@ -62,10 +67,8 @@ def check_out(out: str | Path, *, force: bool = False, resume: bool = False) -> 
             raise OutputError(
                 f"{path} exists and is not empty; say --resume to go on, --force to start anew, or another --out"
             )
-        if not resume and not (path / "card.json").is_file():
-            raise OutputError(
-                f"{path} is not a run folder (it has no card.json), so --force will not clear it; give another --out"
-            )
+        if not (path / "card.json").is_file():
+            raise OutputError(f"{path} is not a run folder (it has no card.json); give another --out")
     parent = next((p for p in path.absolute().parents if p.exists()), None)
     if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f"{path} cannot be made: {parent} is not a folder that can be written to; give another --out")
@@ -101,7 +104,7 @@ class Run:
     def _resumed(cls, path: Path, card: Card) -> "Run":
         try:
             old = Card.from_dict(json.loads((path / "card.json").read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise OutputError(f"{path}/card.json cannot be read ({error}); start anew with --force") from error
         if old.hash != card.hash:
             changed = [
@@ -115,7 +118,7 @@ class Run:
             )
         card.started, card.files = old.started, old.files
         run = cls(path, card)
-        for name in ("measurements.jsonl", "samples.jsonl"):
+        for name in ("measurements.jsonl", "samples.jsonl", "cells.jsonl"):
             run._cut_half_line(path / name)
         for stage in path.rglob(".*.part"):
             stage.unlink()
@@ -149,8 +152,9 @@ class Run:
         return name
 
     def has(self, kind: str, method: str, document: str) -> bool:
-        """Whether this array of a cell is on disk."""
-        return (self.path / self.array_file(kind, method, document)).is_file()
+        """Whether this array of a cell is on disk and not empty."""
+        path = self.path / self.array_file(kind, method, document)
+        return path.is_file() and path.stat().st_size > 0
 
     def load(self, kind: str, method: str, document: str) -> NDArray[np.float32]:
         """An array of a finished cell, float32."""
@@ -164,6 +168,14 @@ class Run:
         buffer = io.BytesIO()
         np.save(buffer, np.asarray(array, dtype=np.float32), allow_pickle=False)
         write_atomic(self.path / name, buffer.getvalue())
+
+    def note_cell(self, method: str, document: str, seconds: float, peak_bytes: int | None) -> None:
+        """What a finished cell cost; kept beside the arrays for the rows' `seconds` and `peak_bytes`."""
+        self.append("cells.jsonl", [{"method": method, "document": document, "seconds": seconds, "peak_bytes": peak_bytes}])
+
+    def cells(self) -> list[dict[str, Any]]:
+        """What the finished cells cost."""
+        return list(read_lines(self.path / "cells.jsonl"))
 
     # --- lines ----------------------------------------------------------------------------------------------------
 
@@ -183,7 +195,8 @@ class Run:
         """The answered prompts that are there."""
         return list(read_lines(self.path / "samples.jsonl"))
 
-    def add_measurements(self, rows: Iterable[Measurement]) -> None:
-        """Appends the rows that are not there yet; a resumed run ends with the rows of an unbroken one."""
-        there = {row.key for row in self.measurements()}
-        self.append("measurements.jsonl", [row.to_dict() for row in rows if row.key not in there])
+    def write_measurements(self, rows: Iterable[Measurement]) -> None:
+        """All rows in one step, made from what the cells left on disk: a resumed run ends with an unbroken one's rows."""
+        unique = {row.key: row for row in rows}
+        text = "".join(json.dumps(row.to_dict(), allow_nan=False) + "\n" for row in unique.values())
+        write_atomic(self.path / "measurements.jsonl", text.encode())

@@ -85,8 +85,6 @@ def read_documents(paths: Sequence[str | Path], tokenizer: Any, length: int) -> 
         if any(document.sha256 == other.sha256 for other in documents):
             raise TextError(f"the text {path} is given twice; each document counts once")
         if any(document.name == other.name for other in documents):
-            document = Document(
-                name=str(path), ids=document.ids, prefix=document.prefix, sha256=document.sha256
-            )
+            document = Document(name=str(path), ids=document.ids, prefix=document.prefix, sha256=document.sha256)
         documents.append(document)
     return documents

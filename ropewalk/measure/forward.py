@@ -7,9 +7,8 @@ What was given up: only the usual head is known (a linear layer, a logit divisor
 proves on a few tokens that its logits equal the model's own, and refuses the model where they do not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 from typing import Any
 
 import torch

@@ -57,7 +57,9 @@ def answer_all(
     context = haystack.context
     if keep_last is not None:
         tail = haystack.length - context.size
-        context = context[-max(1, keep_last - tail) :]
+        kept = max(1, keep_last - tail - haystack.prefix.size)
+        if kept + haystack.prefix.size < context.size:
+            context = np.concatenate([haystack.prefix, context[-kept:]])
     cache = Prefilled(forward, context, tick=tick)
     return [answer_one(forward, tokenizer, question, cache) for question in haystack.questions]
 
@@ -148,9 +150,7 @@ def _score(forward: Forward, hidden: Tensor, candidate: NDArray[np.int64]) -> tu
 
 def _answer(scores: list[float], exact: bool, first: str) -> Answer:
     better = sum(score >= scores[0] for score in scores[1:])
-    return Answer(
-        exact=exact, logprob=scores[0], rank=1 + better, num_candidates=len(scores), first_choice=first.strip()
-    )
+    return Answer(exact=exact, logprob=scores[0], rank=1 + better, num_candidates=len(scores), first_choice=first.strip())
 
 
 def _tensor(ids: NDArray[np.int64]) -> Tensor:

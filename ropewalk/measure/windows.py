@@ -6,7 +6,7 @@
 | `crop-window` | `trained_length` tokens that end at e | the last 512 of them |
 | `by-length` | the first e tokens, a forward of its own for each e | the last 512 of them |
 | `disjoint` | windows of W tokens side by side | all but the first of each |
-| `sliding-press` | a window of W tokens every S | the last S of each; the first window whole (Press et al., arXiv:2108.12409) |
+| `sliding-press` | a window of W tokens every S (arXiv:2108.12409) | the last S of each; the first window whole |
 | `yarn-truncate` | the first N tokens for each N of a grid | every token but the first, each N again |
 
 A `Window` reads ids[begin:end] and scores the predicted tokens low..end-1. Token 0 of what is read is never predicted.
@@ -37,14 +37,15 @@ class Window:
 def crop_windows(trained_length: int, length: int, num_windows: int, *, targets: int = TARGETS) -> list[Window]:
     """Windows of `trained_length` tokens whose ends are spread evenly over (trained_length, length].
 
-    Each scores its last `targets` tokens; fewer where the windows would overlap in what they score, and then all of them.
+    Each scores its last `targets` tokens; fewer where windows would overlap in what they score, or would score more than a
+    quarter of what they read.
     Raises `LengthError` where there is nothing beyond the trained length.
     """
     beyond = length - trained_length
     if beyond < 1:
         raise LengthError(f"length {length} is not above the trained length {trained_length}, so there is nothing to crop")
     num_windows = max(1, min(num_windows, beyond))
-    scored = max(1, min(targets, beyond // num_windows, trained_length - 1))
+    scored = max(1, min(targets, beyond // num_windows, trained_length // 4))
     ends = [trained_length + (beyond * (index + 1)) // num_windows for index in range(num_windows)]
     return [Window(begin=end - trained_length, low=end - scored, end=end) for end in ends]
 

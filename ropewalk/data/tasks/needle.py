@@ -59,6 +59,8 @@ class Haystack:
     length: int
     """Longest prompt with its answer, tokens: what the model really reads."""
     seed: int
+    prefix: Ids
+    """[0] or [1]: the BOS token that `context` begins with, where the tokenizer puts one."""
 
 
 def encode(tokenizer: Any, text: str) -> Ids:
@@ -105,7 +107,7 @@ def build(tokenizer: Any, filler: Ids, *, length: int, depths: tuple[float, ...]
                 candidates=(answers[index], *(answers[i] for i in others)),
             )
         )
-    return Haystack(context=context, questions=tuple(made), length=context.size + tail, seed=seed)
+    return Haystack(context=context, questions=tuple(made), length=context.size + tail, seed=seed, prefix=prefix)
 
 
 def sentence_ends(tokenizer: Any, filler: Ids) -> set[int]:

@@ -1,0 +1,363 @@
+"""Carry each plan onto one live model in turn and measure what it does: the engine behind `compare` and `measure`.
+
+A cell is one method on one document, or one method on one haystack. Each is on disk before the next begins, and rows are
+made from what is on disk (`rows.py`), so a run that was killed and resumed ends with the rows of an unbroken one.
+
+One forward per plan and document gives the NLL of every token, and the hidden states of the old window, from which the price
+(KL and first-choice agreement against the untouched model) is made without running anything again.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ropewalk.core.errors import MachineError
+from ropewalk.core.geometry import Geometry
+from ropewalk.core.plan import Plan
+from ropewalk.core.progress import Progress
+from ropewalk.core.run import Run
+from ropewalk.data.documents import Document
+from ropewalk.data.tasks import needle
+from ropewalk.hosts import live
+from ropewalk.measure import retrieval
+from ropewalk.measure.forward import Forward, divergence
+from ropewalk.measure.settings import CONTROL, CROP, NO_CONTEXT, NONE, SINGLE, Settings
+from ropewalk.measure.windows import Window, crop_windows, length_windows
+
+
+@dataclass(kw_only=True)
+class Subject:
+    """What is measured: a live model and the plans to put on it."""
+
+    model: Any
+    tokenizer: Any
+    plans: Mapping[str, Plan]
+    """Label to plan; `none` and `crop` among them."""
+    geometry: Geometry
+    reload: Callable[[], Any] | None = None
+    """Loads the same weights in float32, for the control; None where the model is float32 already."""
+    forward: Forward = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forward = Forward(self.model)
+
+    @property
+    def window(self) -> int:
+        """The old window, tokens: what `crop` keeps."""
+        return self.geometry.window_length
+
+    def by_length(self, label: str) -> bool:
+        """Whether prefixes of one pass would be read with another length's frequencies."""
+        return self.geometry.varies if label == NONE else self.plans[label].kind != "static"
+
+    def put_on(self, label: str, length: int) -> AbstractContextManager[Any]:
+        """The plan `label` on the model for a text of `length`; nothing for the untouched model.
+
+        `crop` takes a stretch off that was put on without training: the null hypothesis is the model as it was trained.
+        """
+        if label == NONE or (label == CROP and not self.geometry.from_origin):
+            return nullcontext()
+        return live.apply(self.model, self.plans[label].at(length))
+
+
+def run_cells(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress) -> None:
+    """Every cell that is not on disk yet. Raises `MachineError` where memory runs out; the run can be resumed."""
+    progress.plan(sum(cost for _, cost in _outstanding(subject, documents, settings, run)))
+    try:
+        for document in documents:
+            _likelihood_cells(subject, document, settings, run, progress)
+        for spec in _haystack_specs(subject, settings):
+            _retrieval_cell(subject, documents[0], spec, settings, run, progress)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise MachineError(_out_of_memory(settings.length)) from error
+    except RuntimeError as error:
+        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            raise MachineError(_out_of_memory(settings.length)) from error
+        raise
+
+
+def _out_of_memory(length: int) -> str:
+    return (
+        f"out of memory at length {length}; free some memory, or give a smaller --length or --dtype bfloat16, "
+        "and run again with --resume"
+    )
+
+
+# --- likelihood -------------------------------------------------------------------------------------------------------
+
+
+def _likelihood_cells(subject: Subject, document: Document, settings: Settings, run: Run, progress: Progress) -> None:
+    """All methods on one document: the untouched model first, since prices are paired with it."""
+    window = min(subject.window, settings.length)
+    reference: Tensor | None = None
+    labels = [NONE, CROP] + [label for label in subject.plans if label not in (NONE, CROP)]
+    for label in labels:
+        if label not in subject.plans or run.has("nll", label, document.name):
+            continue
+        with progress.task(f"{label} on {document.name}", _cost(subject, label, settings)):
+            began = time.monotonic()
+            if label == CROP:
+                _crop_cell(subject, document, settings, run, progress)
+            elif subject.by_length(label):
+                _by_length_cell(subject, label, document, settings, run, progress)
+            else:
+                if label != NONE and reference is None:
+                    reference = _reference(subject, document, window)
+                hidden = _prefix_cell(subject, label, document, settings, run, progress, reference)
+                if label == NONE:
+                    reference = hidden[:window].clone()
+                    _control_cell(subject, document, settings, run, reference)
+        run.note_cell(label, document.name, time.monotonic() - began, peak_bytes())
+    if settings.control_tokens and subject.reload is not None and not run.has("price", CONTROL, document.name):
+        reference = _reference(subject, document, window) if reference is None else reference
+        _control_cell(subject, document, settings, run, reference)
+
+
+def _reference(subject: Subject, document: Document, window: int) -> Tensor:
+    """Hidden states of the untouched model in the old window; made again after a resume."""
+    return subject.forward.hidden(torch.from_numpy(document.ids[:window]))
+
+
+def _prefix_cell(
+    subject: Subject,
+    label: str,
+    document: Document,
+    settings: Settings,
+    run: Run,
+    progress: Progress,
+    reference: Tensor | None,
+) -> Tensor:
+    """One forward over the whole text; NLL of every token and, against `reference`, the price."""
+    ids = torch.from_numpy(document.ids[: settings.length])
+    with subject.put_on(label, settings.length):
+        hidden = subject.forward.hidden(ids, tick=lambda share: progress.at(0.9 * share))
+        if reference is not None and label != NONE:
+            num = reference.shape[0] - 1
+            run.save("price", label, document.name, subject.forward.price(reference[:num], hidden[:num]).numpy())
+        progress.at(0.95)
+        run.save("nll", label, document.name, subject.forward.nll(hidden[:-1], ids[1:]).numpy())
+    return hidden
+
+
+def _control_cell(subject: Subject, document: Document, settings: Settings, run: Run, reference: Tensor) -> None:
+    """The same model in float32 on the first tokens: what difference means nothing."""
+    num = min(settings.control_tokens, reference.shape[0])
+    if subject.reload is None or num < 2 or run.has("price", CONTROL, document.name):
+        return
+    ids = torch.from_numpy(document.ids[:num])
+    exact = Forward(subject.reload())
+    hidden = exact.hidden(ids)
+    run.save("nll", CONTROL, document.name, exact.nll(hidden[:-1], ids[1:]).numpy())
+    price = divergence(exact, hidden[:-1], subject.forward, reference[: num - 1])
+    run.save("price", CONTROL, document.name, price.numpy())
+
+
+def _crop_cell(subject: Subject, document: Document, settings: Settings, run: Run, progress: Progress) -> None:
+    windows = crop_windows(subject.window, settings.length, settings.crop_windows, targets=settings.targets)
+    with subject.put_on(CROP, subject.window):
+        nll = _score_windows(subject, document, windows, progress, settings.length)
+    run.save("nll", CROP, document.name, nll)
+
+
+def _by_length_cell(
+    subject: Subject, label: str, document: Document, settings: Settings, run: Run, progress: Progress
+) -> None:
+    windows = length_windows(subject.window, settings.length, settings.crop_windows, targets=settings.targets)
+    nll = np.full(settings.length - 1, np.nan, dtype=np.float32)
+    for index, window in enumerate(windows):
+        with subject.put_on(label, window.end):
+            part = _score_windows(subject, document, [window], None, settings.length)
+        nll = np.where(np.isnan(part), nll, part)
+        progress.at((index + 1) / len(windows))
+    run.save("nll", label, document.name, nll)
+
+
+def _score_windows(
+    subject: Subject, document: Document, windows: Sequence[Window], progress: Progress | None, length: int
+) -> NDArray[np.float32]:
+    """NLL [length-1] with NaN where nothing is scored; later windows win where they score a token again."""
+    nll = np.full(length - 1, np.nan, dtype=np.float32)
+    for index, window in enumerate(windows):
+        nll[window.low - 1 : window.end - 1] = score_window(subject.forward, document, window)
+        if progress is not None:
+            progress.at((index + 1) / len(windows))
+    return nll
+
+
+def score_window(forward: Forward, document: Document, window: Window) -> NDArray[np.float32]:
+    """NLL [num_scored] of a window's scored tokens. A window that begins inside a text begins with the text's BOS."""
+    ids = document.ids[window.begin : window.end]
+    if window.begin > 0 and document.prefix.size:
+        ids = np.concatenate([document.prefix, ids[document.prefix.size :]])
+    tokens = torch.from_numpy(np.ascontiguousarray(ids))
+    hidden = forward.hidden(tokens)[-window.num_scored - 1 : -1]
+    return forward.nll(hidden, tokens[-window.num_scored :]).numpy()
+
+
+# --- retrieval --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class HaystackSpec:
+    """One retrieval cell: a method reading one haystack (or, single-key, one needle's)."""
+
+    label: str
+    protocol: str
+    length: int
+    index: int
+    depths: tuple[float, ...]
+
+    @property
+    def key(self) -> tuple[str, str, int, int, tuple[float, ...]]:
+        """What makes two cells the same."""
+        return (self.label, self.protocol, self.length, self.index, self.depths)
+
+
+def _haystack_specs(subject: Subject, settings: Settings) -> list[HaystackSpec]:
+    specs = []
+    for protocol in settings.retrieval_protocols:
+        for length in settings.retrieval_lengths:
+            for label in settings.retrieval_methods:
+                for index in range(settings.num_haystacks):
+                    groups = [(d,) for d in settings.depths] if protocol == SINGLE else [settings.depths]
+                    specs += [
+                        HaystackSpec(label=label, protocol=protocol, length=length, index=index, depths=depths)
+                        for depths in groups
+                    ]
+    if settings.retrieval_lengths and NONE in settings.retrieval_methods:
+        shortest = min(settings.retrieval_lengths)
+        specs += [
+            HaystackSpec(label=NONE, protocol=NO_CONTEXT, length=shortest, index=index, depths=settings.depths)
+            for index in range(settings.num_haystacks)
+        ]
+    return specs
+
+
+def _retrieval_cell(
+    subject: Subject, document: Document, spec: HaystackSpec, settings: Settings, run: Run, progress: Progress
+) -> None:
+    """Answers one haystack's questions and appends a sample for each."""
+    done = {
+        (s["method"], s["protocol"], s["asked_length"], s["haystack"], tuple(s["asked_depths"])): s for s in run.samples()
+    }
+    if spec.key in done:
+        return
+    filler = document.ids[document.prefix.size :]
+    seed = settings.seed * 1_000_003 + spec.index
+    stack = needle.build(
+        subject.tokenizer, filler, length=spec.length, depths=spec.depths, seed=seed, prefix=document.prefix
+    )
+    with progress.task(f"{spec.protocol} {spec.length} {spec.label}", _flops(spec.length)):
+        began = time.monotonic()
+        answers, note = _answers(subject, stack, spec, progress, run)
+        seconds = (time.monotonic() - began) / len(answers)
+    run.append(
+        "samples.jsonl",
+        [
+            {
+                "method": spec.label,
+                "protocol": spec.protocol,
+                "task": "needle",
+                "asked_length": spec.length,
+                "length": stack.length if spec.protocol != NO_CONTEXT else int(q.question.size + q.answer.size),
+                "haystack": spec.index,
+                "seed": seed,
+                "asked_depths": list(spec.depths),
+                "asked_depth": asked,
+                "depth": q.depth,
+                "position": q.position,
+                "key": q.key,
+                "value": q.value,
+                "num_needles": len(spec.depths),
+                "document": document.name,
+                "template": "raw",
+                "seconds": seconds,
+                "note": note,
+                **answer.to_dict(),
+            }
+            for asked, q, answer in zip(spec.depths, stack.questions, answers, strict=True)
+        ],
+    )
+
+
+def _answers(
+    subject: Subject, stack: needle.Haystack, spec: HaystackSpec, progress: Progress, run: Run
+) -> tuple[list[retrieval.Answer], str | None]:
+    forward, tokenizer = subject.forward, subject.tokenizer
+    if spec.protocol == NO_CONTEXT:
+        empty = stack.prefix
+        return [retrieval.answer_alone(forward, tokenizer, empty, q) for q in stack.questions], "question without context"
+    if spec.label == CROP and spec.length <= subject.window:
+        known = _same_as_none(run, spec)
+        if known is not None:
+            return known, "identical to none: nothing is cropped"
+    keep_last = subject.window if spec.label == CROP else None
+    with subject.put_on(spec.label, stack.length):
+        return retrieval.answer_all(forward, tokenizer, stack, keep_last=keep_last, tick=progress.at), None
+
+
+def _same_as_none(run: Run, spec: HaystackSpec) -> list[retrieval.Answer] | None:
+    """The untouched model's answers to the same prompts, where it has given them."""
+    rows = [
+        s for s in run.samples()
+        if (s["method"], s["protocol"], s["asked_length"], s["haystack"]) == (NONE, spec.protocol, spec.length, spec.index)
+        and tuple(s["asked_depths"]) == spec.depths
+    ]  # fmt: skip
+    if len(rows) != len(spec.depths):
+        return None
+    names = ("exact", "logprob", "rank", "num_candidates", "first_choice")
+    return [retrieval.Answer(**{name: row[name] for name in names}) for row in rows]
+
+
+# --- costs, for progress ----------------------------------------------------------------------------------------------
+
+
+def _flops(length: int) -> float:
+    """Relative cost of one forward: linear and attention parts meet at about 6k tokens for a small model."""
+    return length * (1.0 + length / 6144.0)
+
+
+def _cost(subject: Subject, label: str, settings: Settings) -> float:
+    if label == CROP:
+        return settings.crop_windows * _flops(min(subject.window, settings.length))
+    if subject.by_length(label):
+        windows = length_windows(subject.window, settings.length, settings.crop_windows, targets=settings.targets)
+        return sum(_flops(w.end) for w in windows)
+    return _flops(settings.length) + (2 * _flops(settings.control_tokens) if label == NONE and subject.reload else 0.0)
+
+
+def _outstanding(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run) -> list[tuple[str, float]]:
+    cells = [
+        (label, _cost(subject, label, settings))
+        for document in documents
+        for label in subject.plans
+        if not run.has("nll", label, document.name)
+    ]
+    done = {(s["method"], s["protocol"], s["asked_length"], s["haystack"]) for s in run.samples()}
+    cells += [
+        (spec.label, _flops(spec.length))
+        for spec in _haystack_specs(subject, settings)
+        if spec.key[:4] not in done and spec.protocol != NO_CONTEXT
+    ]
+    return cells
+
+
+def peak_bytes() -> int | None:
+    """Most memory this process has held, bytes: device memory on a GPU, resident memory elsewhere."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # not on every system
+        return None
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit

@@ -1,0 +1,93 @@
+"""Likelihood by other people's protocols, run as they run them: `disjoint`, `sliding-press`, `yarn-truncate`.
+
+Two tools that call different things perplexity cannot be compared, so each protocol has its name in every row and two
+means:
+`perplexity` weighs every scored token alike, `perplexity_window_mean` is exp of the mean of the windows' means, as
+YaRN's repository prints it (a window of 256 tokens weighs as much there as one of 32k).
+
+`yarn-truncate` with a static plan gives the numbers of `prefix` at many times its price; it is here to show that.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ropewalk.core.progress import Progress
+from ropewalk.core.record import Measurement
+from ropewalk.core.run import Run
+from ropewalk.data.documents import Document
+from ropewalk.measure import statistics
+from ropewalk.measure.comparison import Subject, score_window
+from ropewalk.measure.rows import Rows, exponential
+from ropewalk.measure.settings import CROP, DISJOINT, SLIDING, Settings
+from ropewalk.measure.windows import Window, disjoint_windows, sliding_windows, truncated_windows
+
+
+def windows_of(protocol: str, settings: Settings, window: int) -> list[Window]:
+    """The windows of a protocol over `settings.length` tokens; `window` where the settings name none."""
+    size = settings.protocol_window or min(window, settings.length)
+    if protocol == DISJOINT:
+        return disjoint_windows(settings.length, size)
+    if protocol == SLIDING:
+        return sliding_windows(settings.length, size, settings.protocol_stride)
+    return truncated_windows(settings.length, settings.num_points)
+
+
+def run_protocols(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress) -> None:
+    """The cells of every protocol asked for: an array [num_windows, 2] of each window's sum and count of NLL."""
+    for protocol in settings.protocols:
+        windows = windows_of(protocol, settings, subject.window)
+        for document in documents:
+            for label in subject.plans:
+                if label == CROP or run.has(protocol, label, document.name):
+                    continue
+                sums = np.zeros((len(windows), 2))
+                with progress.task(f"{protocol} {label} on {document.name}"):
+                    for index, window in enumerate(windows):
+                        with subject.put_on(label, window.end - window.begin):
+                            nll = score_window(subject.forward, document, window)
+                        sums[index] = nll.astype(np.float64).sum(), nll.size
+                        progress.at((index + 1) / len(windows))
+                run.save(protocol, label, document.name, sums.astype(np.float32))
+
+
+def protocol_rows(rows: Rows) -> list[Measurement]:
+    """Both means of every protocol: one row for the text, or for `yarn-truncate` one for each length."""
+    made: list[Measurement] = []
+    for protocol in rows.settings.protocols:
+        windows = windows_of(protocol, rows.settings, rows.window)
+        for label in rows.labels:
+            sums = list(rows.series(protocol, label).values())
+            if not sums:
+                continue
+            groups = [range(len(windows))] if protocol in (DISJOINT, SLIDING) else [[i] for i in range(len(windows))]
+            for group in groups:
+                low, high = windows[group[0]].low, windows[group[-1]].end
+                cells = np.stack([s[list(group)] for s in sums]).astype(np.float64)
+                made += _two_means(rows, protocol, label, cells, low, high)
+    return made
+
+
+def _two_means(rows: Rows, protocol: str, label: str, cells: np.ndarray, low: int, high: int) -> list[Measurement]:
+    """Rows from [documents, windows, 2] sums and counts."""
+    num_documents, num_windows = cells.shape[:2]
+    total = float(cells[..., 1].sum())
+    means = cells[..., 0] / cells[..., 1]
+    note = f"{num_windows} windows in each of {num_documents} documents"
+    values = {
+        "perplexity": float(cells[..., 0].sum() / total),
+        "perplexity_window_mean": float(means.mean()),
+    }
+    made = []
+    for metric, value in values.items():
+        estimate = statistics.Estimate(
+            value=value, n=num_documents, num_clusters=num_documents, num_tokens=int(total), stderr=None, ci_low=None,
+            ci_high=None, note=note,
+        )  # fmt: skip
+        made.append(
+            rows.row(
+                metric, protocol, "perplexity", label, exponential(estimate), length=high, position_low=low,
+                position_high=high,
+            )
+        )  # fmt: skip
+    return made

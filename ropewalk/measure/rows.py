@@ -1,0 +1,320 @@
+"""Measurements, made from what the cells of a run left on disk.
+
+Pure arithmetic over arrays and samples: the same folder gives the same rows, which is what makes a resumed run end with the
+rows of an unbroken one. Nothing here runs a model.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ropewalk.core.record import Measurement
+from ropewalk.core.run import Run
+from ropewalk.measure import statistics
+from ropewalk.measure.settings import CONTROL, CROP, NO_CONTEXT, NONE, Settings
+from ropewalk.measure.windows import Window, crop_windows
+
+Arrays = dict[str, NDArray[np.float32]]
+"""Document to series."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What every row of a run says alike."""
+
+    model: str
+    card: str
+    seed: int
+    dtype: str
+    device: str
+    versions: Mapping[str, str]
+    quantisation: str | None
+
+
+class Rows:
+    """The rows of one run, group by group."""
+
+    def __init__(self, run: Run, settings: Settings, window: int, facts: Facts, by_length: Iterable[str]) -> None:
+        self.run, self.settings, self.window, self.facts = run, settings, window, facts
+        self.by_length = set(by_length)
+        self.labels = list(run.card.plans)
+        self.documents = [str(d["name"]) for d in run.card.documents]
+
+    def all(self) -> list[Measurement]:
+        """Every row the folder holds the cells for."""
+        rows: list[Measurement] = []
+        for label in self.labels:
+            series = self.series("nll", label)
+            if not series:
+                continue
+            rows += self.curve(label, series)
+            if label != CROP and label not in self.by_length:
+                rows += self.perplexity(label, series)
+            rows += self.net_gain(label, series)
+            rows += self.price(label)
+        rows += self.control()
+        rows += self.retrieval()
+        return rows
+
+    def series(self, kind: str, label: str) -> Arrays:
+        """A method's arrays, in the order of the documents."""
+        return {d: self.run.load(kind, label, d) for d in self.documents if self.run.has(kind, label, d)}
+
+    # --- likelihood ---------------------------------------------------------------------------------------------------
+
+    def protocol(self, label: str) -> str:
+        """How this method's likelihood was measured."""
+        return "crop-window" if label == CROP else "by-length" if label in self.by_length else "prefix"
+
+    def curve(self, label: str, series: Arrays) -> list[Measurement]:
+        """NLL by position: even bins for one pass, the scored stretches for the others."""
+        protocol = self.protocol(label)
+        if protocol == "prefix":
+            edges = np.linspace(0, self.settings.length, self.settings.num_bins + 1).astype(int)
+            bins = [(max(1, int(low)), int(high)) for low, high in itertools.pairwise(edges)]
+        else:
+            bins = stretches(next(iter(series.values())))
+        rows = []
+        for low, high in bins:
+            parts = [s[low - 1 : high - 1] for s in series.values()]
+            estimate = statistics.mean(parts, seed=self.facts.seed, block=statistics.SHORT_BLOCK)
+            rows.append(self.row("nll", protocol, "nats/token", label, estimate, position_low=low, position_high=high))
+        for name, low, high in (("inside", 1, self.window), ("beyond", self.window, self.settings.length)):
+            parts = [s[low - 1 : high - 1] for s in series.values()]
+            if not any(np.isfinite(p).any() for p in parts):
+                continue
+            estimate = statistics.mean(parts, seed=self.facts.seed)
+            seconds, peak = self.cost(label)
+            rows.append(
+                self.row(
+                    f"nll_{name}",
+                    protocol,
+                    "nats/token",
+                    label,
+                    estimate,
+                    position_low=low,
+                    position_high=high,
+                    seconds=seconds,
+                    peak_bytes=peak,
+                )
+            )
+        return rows
+
+    def cost(self, label: str) -> tuple[float | None, int | None]:
+        """Seconds of a method's cells, and the most memory held by then."""
+        cells = [c for c in self.run.cells() if c["method"] == label]
+        peaks = [c["peak_bytes"] for c in cells if c["peak_bytes"]]
+        return (sum(c["seconds"] for c in cells) if cells else None), (max(peaks) if peaks else None)
+
+    def perplexity(self, label: str, series: Arrays) -> list[Measurement]:
+        """Perplexity of the first N tokens for a grid of N: every point from the same array."""
+        rows = []
+        for index in range(self.settings.num_points):
+            end = self.settings.length * (index + 1) // self.settings.num_points
+            if end < 2:
+                continue
+            estimate = statistics.mean([s[: end - 1] for s in series.values()], seed=self.facts.seed)
+            rows.append(
+                self.row(
+                    "perplexity",
+                    "prefix",
+                    "perplexity",
+                    label,
+                    exponential(estimate),
+                    length=end,
+                    position_low=1,
+                    position_high=end,
+                )
+            )
+        return rows
+
+    def crop_windows(self) -> list[Window]:
+        """The windows the baseline was scored in."""
+        settings = self.settings
+        return crop_windows(self.window, settings.length, settings.crop_windows, targets=settings.targets)
+
+    def net_gain(self, label: str, series: Arrays) -> list[Measurement]:
+        """NLL under `crop` minus NLL under the plan, on crop's targets, per window and over all of them."""
+        crop = self.series("nll", CROP)
+        shared = [d for d in self.documents if d in crop and d in series]
+        if label == CROP or not shared:
+            return []
+        gains = {d: crop[d] - series[d] for d in shared}
+        windows = self.crop_windows()
+        rows = []
+        for window in windows:
+            parts = [gains[d][window.low - 1 : window.end - 1] for d in shared]
+            estimate = statistics.mean(parts, seed=self.facts.seed, block=statistics.SHORT_BLOCK)
+            rows.append(
+                self.row(
+                    "net_gain",
+                    "crop-window",
+                    "nats/token",
+                    label,
+                    estimate,
+                    reference=CROP,
+                    position_low=window.low,
+                    position_high=window.end,
+                )
+            )
+        parts_of = [[gains[d][w.low - 1 : w.end - 1] for w in windows] for d in shared]
+        whole = statistics.windows_mean(parts_of)
+        rows.append(
+            self.row(
+                "net_gain",
+                "crop-window",
+                "nats/token",
+                label,
+                whole,
+                reference=CROP,
+                position_low=self.window,
+                position_high=self.settings.length,
+            )
+        )
+        return rows
+
+    # --- price and control --------------------------------------------------------------------------------------------
+
+    def price(self, label: str) -> list[Measurement]:
+        """What the plan costs inside the old window, against the untouched model on the same tokens."""
+        if label in (NONE, CROP):
+            return []
+        plan, base = self.series("nll", label), self.series("nll", NONE)
+        shared = [d for d in self.documents if d in plan and d in base]
+        if not shared:
+            return []
+        end = min(self.window, self.settings.length)
+        losses = [plan[d][: end - 1] - base[d][: end - 1] for d in shared]
+        if not any(np.isfinite(part).any() for part in losses):
+            return []
+        where = {"reference": NONE, "position_low": 1, "position_high": end}
+        estimate = statistics.mean(losses, seed=self.facts.seed)
+        rows = [self.row("price_nll", self.protocol(label), "nats/token", label, estimate, **where)]
+        prices = self.series("price", label)
+        return rows + self.divergences("price", label, [prices[d] for d in shared if d in prices], where)
+
+    def control(self) -> list[Measurement]:
+        """The untouched model against itself in float32."""
+        prices, exact, base = self.series("price", CONTROL), self.series("nll", CONTROL), self.series("nll", NONE)
+        shared = [d for d in self.documents if d in prices and d in exact and d in base]
+        if not shared:
+            return []
+        num = exact[shared[0]].size
+        note = "control: the same model in float32; differences of this size mean nothing"
+        where = {"reference": CONTROL, "position_low": 1, "position_high": num + 1, "note": note}
+        estimate = statistics.mean([base[d][:num] - exact[d] for d in shared], seed=self.facts.seed)
+        rows = [self.row("control_nll", "prefix", "nats/token", NONE, estimate, **where)]
+        return rows + self.divergences("control", NONE, [prices[d] for d in shared], where)
+
+    def divergences(
+        self, name: str, label: str, prices: list[NDArray[np.float32]], where: dict[str, Any]
+    ) -> list[Measurement]:
+        """KL (mean and 99.9th percentile) and first-choice agreement, from arrays [2, P]."""
+        if not prices:
+            return []
+        seed = self.facts.seed
+        kl, same = [p[0] for p in prices], [p[1] for p in prices]
+        return [
+            self.row(f"{name}_kl_mean", "prefix", "nats", label, statistics.mean(kl, seed=seed), **where),
+            self.row(f"{name}_kl_p999", "prefix", "nats", label, statistics.quantile(kl, 0.999, seed=seed), **where),
+            self.row(f"{name}_top1", "prefix", "share", label, statistics.mean(same, seed=seed), **where),
+        ]
+
+    # --- retrieval ----------------------------------------------------------------------------------------------------
+
+    def retrieval(self) -> list[Measurement]:
+        """Per length and depth, and per length over all depths: exact match, log-probability, rank."""
+        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for sample in self.run.samples():
+            place = (sample["protocol"], sample["method"], sample["asked_length"])
+            groups.setdefault((*place, None), []).append(sample)
+            groups.setdefault((*place, sample["asked_depth"]), []).append(sample)
+        rows: list[Measurement] = []
+        for (protocol, label, length, depth), samples in groups.items():
+            if protocol == NO_CONTEXT and depth is not None:
+                continue
+            rows += self.answers(protocol, label, length, depth, samples)
+        return rows
+
+    def answers(
+        self, protocol: str, label: str, length: int, depth: float | None, samples: Sequence[dict[str, Any]]
+    ) -> list[Measurement]:
+        """Three rows for one cell of the map."""
+        stacks = {(s["haystack"], tuple(s["asked_depths"])) for s in samples}
+        num, tokens = len(samples), sum(int(s["length"]) for s in samples)
+        where: dict[str, Any] = {
+            "task": "needle",
+            "template": str(samples[0]["template"]),
+            "length": length,
+            "depth": depth,
+            "seconds": sum(float(s["seconds"]) for s in samples),
+        }
+        lengths = sorted({int(s["length"]) for s in samples})
+        said = f"{num} answers from {len(stacks)} haystacks; true length {lengths[0]} to {lengths[-1]} tokens"
+        clustered = "; Wilson takes answers as independent, though those of one haystack are not"
+        right = sum(bool(s["exact"]) for s in samples)
+        low, high = statistics.wilson(right, num)
+        common = {"n": num, "num_clusters": len(stacks), "num_tokens": tokens}
+        notes = {"exact": said + (clustered if len(stacks) < num else ""), "graded": said}
+        exact = statistics.Estimate(value=right / num, stderr=None, ci_low=low, ci_high=high, note=notes["exact"], **common)
+        rows = [self.row("retrieval_exact", protocol, "share", label, exact, **where)]
+        for metric, unit in (("logprob", "nats"), ("rank", "rank")):
+            values = np.array([float(s[metric]) for s in samples])
+            stderr = float(values.std(ddof=1) / math.sqrt(num)) if num > 1 else None
+            graded = statistics.Estimate(
+                value=float(values.mean()), stderr=stderr, ci_low=None, ci_high=None, note=notes["graded"], **common
+            )
+            rows.append(self.row(f"retrieval_{metric}", protocol, unit, label, graded, **where))
+        return rows
+
+    # --- one row ------------------------------------------------------------------------------------------------------
+
+    def row(
+        self, metric: str, protocol: str, unit: str, label: str, estimate: statistics.Estimate, **fields: Any
+    ) -> Measurement:
+        """A `Measurement` from an estimate and the facts of the run."""
+        notes = [fields.pop("note", None), estimate.note, self.facts.quantisation and f"weights: {self.facts.quantisation}"]
+        return Measurement(
+            metric=metric,
+            protocol=protocol,
+            unit=unit,
+            value=estimate.value,
+            n=estimate.n,
+            num_clusters=estimate.num_clusters,
+            num_tokens=estimate.num_tokens,
+            stderr=estimate.stderr,
+            ci_low=estimate.ci_low,
+            ci_high=estimate.ci_high,
+            note="; ".join(n for n in notes if n) or None,
+            method=label,
+            model=self.facts.model,
+            card=self.facts.card,
+            seed=self.facts.seed,
+            dtype=self.facts.dtype,
+            device=self.facts.device,
+            versions=dict(self.facts.versions),
+            **fields,
+        )
+
+
+def stretches(series: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """The scored stretches of a series [T-1] as positions [low, high) of predicted tokens."""
+    scored = np.concatenate([[False], np.isfinite(series), [False]])
+    edges = np.flatnonzero(scored[1:] != scored[:-1])
+    return [(int(low) + 1, int(high) + 1) for low, high in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def exponential(estimate: statistics.Estimate) -> statistics.Estimate:
+    """exp of an estimate in nats, ends of the interval included; the standard error to first order."""
+    value = math.exp(estimate.value)
+    ends = [None if end is None else math.exp(end) for end in (estimate.ci_low, estimate.ci_high)]
+    return statistics.Estimate(
+        value=value, n=estimate.n, num_clusters=estimate.num_clusters, num_tokens=estimate.num_tokens,
+        stderr=None if estimate.stderr is None else value * estimate.stderr, ci_low=ends[0], ci_high=ends[1],
+        note=estimate.note,
+    )  # fmt: skip
