@@ -1,5 +1,6 @@
 """The transformers engine: config dicts to geometry and back. Stdlib and numpy; imports neither torch nor transformers."""
 
-from ropewalk.engines.transformers.reading import read
+from ropewalk.engines.transformers.reading import groups_at, read
+from ropewalk.engines.transformers.spelling import spell
 
-__all__ = ["read"]
+__all__ = ["groups_at", "read", "spell"]

@@ -5,9 +5,12 @@ from the wrong vector stretches a model twice or resets it. What is not in this 
 `unknown`, and the user is asked.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ropewalk.core.geometry import Lineage
+from ropewalk.core.geometry import Finding, Geometry, Lineage
+from ropewalk.engines.transformers import formulas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +52,62 @@ def look_up(model_type: str, scheme: str) -> Origin:
     """The row for a family and a rope type; lineage `unknown` where there is none."""
     row = TABLE.get((model_type, scheme)) or BY_TYPE.get(scheme)
     return row or Origin(lineage="unknown", source="nothing in the config says")
+
+
+def settle(geometry: Geometry, model_type: str, values: Mapping[str, Any]) -> Geometry:
+    """Original and trained length and the lineage, as far as the config and the table tell them.
+
+    `values` are the rope parameters of the layers that see the whole text, `model_type` that of the text part.
+    """
+    scheme, declared = geometry.scheme, geometry.declared_length
+    row = look_up(model_type, scheme)
+    original = trained = declared
+    findings = list(geometry.findings)
+    if scheme in ("yarn", "longrope", "llama3"):
+        original = int(values["original_max_position_embeddings"])
+        if scheme == "yarn" and row.lineage != "trained":
+            trained = round(original * formulas.stretch(values, declared))
+    elif scheme == "linear" and row.lineage == "trained":
+        original = row.original_length or round(declared / float(values["factor"]))
+    elif scheme in ("linear", "dynamic"):
+        trained = round(declared * float(values["factor"]))
+    if scheme == "linear" and row.lineage == "unknown":
+        findings.append(_ambiguous_length(declared, trained))
+    if scheme == "default":
+        findings.append(_no_trace(values))
+    if scheme == "yarn" and trained > declared:
+        findings.append(_undeclared(declared, trained))
+    return replace(
+        geometry,
+        original_length=original,
+        trained_length=trained,
+        lineage=row.lineage,
+        findings=tuple(findings),
+    )
+
+
+def _ambiguous_length(declared: int, trained: int) -> Finding:
+    return Finding(
+        field="max_position_embeddings",
+        severity="warning",
+        problem=f"with linear scaling {declared} may be the length before or after the stretch; taken as before",
+        mend="say --lineage, and check the length against the model card",
+    )
+
+
+def _no_trace(values: Mapping[str, Any]) -> Finding:
+    return Finding(
+        field="rope_theta",
+        severity="note",
+        problem=f"a changed base leaves no trace in a config: {values.get('rope_theta')} is taken as the base of training",
+        mend="nothing to do, unless the base was changed without training",
+    )
+
+
+def _undeclared(declared: int, trained: int) -> Finding:
+    return Finding(
+        field="max_position_embeddings",
+        severity="warning",
+        problem=f"yarn stretches to {trained} tokens, max_position_embeddings says {declared}; vLLM and SGLang stop there",
+        mend=f"set max_position_embeddings to {trained}",
+    )

@@ -6,12 +6,14 @@ the stretch came from. Our own `ropewalk` block, where there is one, knows the l
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ropewalk.core.errors import SourceError, UnsupportedError
-from ropewalk.core.geometry import Finding, Geometry, Group, Vector
-from ropewalk.engines.transformers import formulas, lineage
+from ropewalk.core.geometry import Finding, Geometry, Group
+from ropewalk.engines.transformers import block, formulas, lineage
 from ropewalk.engines.transformers.families import FAMILIES, Family, default, enter, layer_types, rotated_layers
 from ropewalk.engines.transformers.formulas import Head
 from ropewalk.engines.transformers.spellings import FULL, SLIDING, Parameters, standardise
@@ -49,31 +51,42 @@ def read(config: Mapping[str, Any]) -> Geometry:
     Raises `UnsupportedError` for a family, a scheme or a temperature that is not supported, by name, and `SourceError` for
     fields that are missing or make no sense.
     """
-    from ropewalk.engines.transformers.block import settle
-
     shape = measure(config)
-    params = standardise(shape.model_type, shape.text, shape.declared, list(shape.types))
+    params = parameters(shape)
     groups = make_groups(shape, params, shape.declared)
-    scheme = _scheme(params, shape)
-    geometry = _with_lengths(
-        Geometry(
-            model_type=str(config["model_type"]),
-            scheme=scheme,
-            original_length=shape.declared,
-            trained_length=shape.declared,
-            declared_length=shape.declared,
-            lineage="plain",
-            num_layers=shape.num_layers,
-            num_heads=shape.num_heads,
-            num_kv_heads=shape.num_kv_heads,
-            head_dim=shape.head_dim,
-            groups=groups,
-            findings=params.findings + _chunk_findings(shape),
-        ),
-        _main(params) or {},
-        shape,
+    before = make_groups(shape, params, None)
+    values = main_parameters(params)
+    rotated = any(group.rotated for group in groups)
+    geometry = Geometry(
+        model_type=str(config["model_type"]),
+        scheme=str(values["rope_type"]) if rotated else "none",
+        original_length=shape.declared,
+        trained_length=shape.declared,
+        declared_length=shape.declared,
+        lineage="plain",
+        num_layers=shape.num_layers,
+        num_heads=shape.num_heads,
+        num_kv_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        groups=groups,
+        varies=values["rope_type"] == "dynamic" or _differ(groups, before),
+        findings=params.findings + _chunk_findings(shape),
     )
-    return _with_windows(settle(config, geometry), shape)
+    known = block.find(config)
+    if known is None:
+        return lineage.settle(geometry, shape.model_type, values)
+    return block.settle(geometry, known)
+
+
+def parameters(shape: Shape) -> Parameters:
+    """The rope parameters of a config, whichever way they are spelled."""
+    return standardise(shape.model_type, shape.text, shape.declared, list(shape.types))
+
+
+def groups_at(config: Mapping[str, Any], length: int) -> tuple[Group, ...]:
+    """The groups with the numbers that a model of this config uses for a text of `length` tokens."""
+    shape = measure(config)
+    return make_groups(shape, parameters(shape), length)
 
 
 def measure(config: Mapping[str, Any]) -> Shape:
@@ -135,15 +148,7 @@ def _rotating(
     shape: Shape, params: Parameters, label: str, layer_type: str, layers: tuple[int, ...], length: int | None
 ) -> Group:
     family, values = shape.family, params.of(layer_type)
-    common = _common(shape, label, layers)
-    if values is None:
-        return Group(position="none", **common)
-    head = Head(
-        head_dim=shape.rope_head_dim,
-        partial=family.partial,
-        declared_length=shape.declared,
-        truncate=params.truncate,
-    )
+    head = head_of(shape, params.truncate)
     inv_freq, attention_factor = formulas.compute(values, head, length)
     plain, _ = formulas.compute(_unscaled(values), head)
     return Group(
@@ -154,9 +159,16 @@ def _rotating(
         inv_freq=inv_freq,
         attention_factor=attention_factor,
         logit_scale=formulas.logit_scale(values) if family.mla else 1.0,
-        origin_inv_freq=plain if plain.shape == inv_freq.shape else inv_freq,
+        origin_inv_freq=plain,
         temperature_on="logits" if family.mla else "rotated",
-        **common,
+        **_common(shape, label, layers),
+    )
+
+
+def head_of(shape: Shape, truncate: bool) -> Head:
+    """What the formulas need beside the rope parameters."""
+    return Head(
+        head_dim=shape.rope_head_dim, partial=shape.family.partial, declared_length=shape.declared, truncate=truncate
     )
 
 
@@ -188,72 +200,15 @@ def _layout(shape: Shape) -> Any:
     return "interleaved" if _field(shape.model_type, shape.text, key) else "half"
 
 
-def _main(params: Parameters) -> dict[str, Any] | None:
+def main_parameters(params: Parameters) -> dict[str, Any]:
     """The parameters of the layers that see the whole text."""
-    return params.of(FULL) or next((values for values in params.by_type.values() if values), None)
+    return params.of(FULL)
 
 
-def _scheme(params: Parameters, shape: Shape) -> str:
-    values = _main(params)
-    if values is None or not any(shape.rotated):
-        return "none"
-    return str(values["rope_type"])
-
-
-def _with_lengths(geometry: Geometry, values: Mapping[str, Any], shape: Shape) -> Geometry:
-    """Original and trained length, and the lineage, as far as the config itself and the family table tell them."""
-    scheme, declared = geometry.scheme, geometry.declared_length
-    row = lineage.look_up(shape.model_type, scheme)
-    original = trained = declared
-    findings = list(geometry.findings)
-    if scheme in ("yarn", "longrope", "llama3"):
-        original = int(values["original_max_position_embeddings"])
-        if scheme == "yarn" and row.lineage != "trained":
-            trained = round(original * formulas.stretch(values, declared))
-    elif scheme == "dynamic":
-        trained = round(declared * float(values["factor"]))
-    elif scheme == "linear" and row.lineage == "trained":
-        original = row.original_length or round(declared / float(values["factor"]))
-    elif scheme == "linear":
-        trained = round(declared * float(values["factor"]))
-        findings.append(_ambiguous_length(declared, trained))
-    elif scheme == "default":
-        findings.append(_no_trace(values))
-    if trained > declared and scheme == "yarn":
-        findings.append(_undeclared(declared, trained))
-    return replace(
-        geometry,
-        original_length=original,
-        trained_length=trained,
-        lineage=row.lineage,
-        findings=tuple(findings),
-    )
-
-
-def _ambiguous_length(declared: int, trained: int) -> Finding:
-    return Finding(
-        field="max_position_embeddings",
-        severity="warning",
-        problem=f"with linear scaling {declared} may be the length before or after the stretch; read as before ({trained} after)",
-        mend="say --lineage, and check the length against the model card",
-    )
-
-
-def _no_trace(values: Mapping[str, Any]) -> Finding:
-    return Finding(
-        field="rope_theta",
-        severity="note",
-        problem=f"a changed base leaves no trace in a config: {values.get('rope_theta')} is taken as the base of training",
-        mend="nothing to do, unless the base was changed without training",
-    )
-
-
-def _undeclared(declared: int, trained: int) -> Finding:
-    return Finding(
-        field="max_position_embeddings",
-        severity="warning",
-        problem=f"yarn stretches to {trained} tokens, max_position_embeddings says {declared}; vLLM and SGLang stop there",
-        mend=f"set max_position_embeddings to {trained}",
+def _differ(groups: tuple[Group, ...], before: tuple[Group, ...]) -> bool:
+    return any(
+        a.inv_freq is not None and b.inv_freq is not None and not np.array_equal(a.inv_freq, b.inv_freq)
+        for a, b in zip(groups, before, strict=True)
     )
 
 
@@ -269,29 +224,6 @@ def _chunk_findings(shape: Shape) -> tuple[Finding, ...]:
             mend="expect nothing from other frequencies while layers are chunked",
         ),
     )
-
-
-def _with_windows(geometry: Geometry, shape: Shape) -> Geometry:
-    """Drops the window of a model whose layers all have one that is no shorter than what it reads.
-
-    Such a window limits nothing yet; a vector of its own (Gemma 3) belongs to window layers whatever their width.
-    """
-    if shape.family.typed:
-        return geometry
-    groups, findings = [], list(geometry.findings)
-    for group in geometry.groups:
-        if group.rotated and group.window is not None and group.window >= geometry.trained_length:
-            findings.append(
-                Finding(
-                    field="sliding_window",
-                    severity="note",
-                    problem=f"no layer looks back more than {group.window} tokens",
-                    mend="set sliding_window to null where longer texts are read",
-                )
-            )
-            group = replace(group, window=None)
-        groups.append(group)
-    return replace(geometry, groups=tuple(groups), findings=tuple(findings))
 
 
 def _field(model_type: str, text: Mapping[str, Any], key: str) -> Any:
@@ -335,8 +267,3 @@ def _softmax_scale(model_type: str, family: Family, text: Mapping[str, Any], hea
         return float(_field(model_type, text, family.scale_key))
     dim = _count(model_type, text, family.scale_key) if family.scale_key else head_dim
     return float(1.0 / math.sqrt(dim))
-
-
-def vectors(geometry: Geometry) -> dict[str, Vector]:
-    """Label to frequencies, float64 [rotary_dim/2], of the groups that rotate."""
-    return {group.label: group.inv_freq for group in geometry.groups if group.inv_freq is not None}

@@ -23,32 +23,27 @@ WITH_ORIGINAL = ("llama3", "yarn", "longrope")
 class Parameters:
     """Rope parameters as transformers holds them once a model is built."""
 
-    by_type: dict[str, dict[str, Any] | None]
-    """Layer type to its parameters, None for position-free; one entry `""` where all layers share them."""
+    by_type: dict[str, dict[str, Any]]
+    """Layer type to its parameters; one entry `""` where all layers share them."""
     truncate: bool
     """From the outer dict, where stock code looks for it."""
     findings: tuple[Finding, ...]
 
-    def of(self, layer_type: str) -> dict[str, Any] | None:
+    def of(self, layer_type: str) -> dict[str, Any]:
         """The parameters for one layer type."""
-        return self.by_type[layer_type] if layer_type in self.by_type else self.by_type.get("")
+        return self.by_type[layer_type if layer_type in self.by_type else ""]
 
 
 def standardise(model_type: str, text: Mapping[str, Any], declared: int, layer_types: list[str]) -> Parameters:
     """The parameters that transformers would use. Raises `SourceError` on what it could not read either."""
     findings: list[Finding] = []
-    outer = _typed(model_type, text) if FAMILIES[model_type].typed else _flat(model_type, text, layer_types)
-    labels = [key for key in outer if key in layer_types] or [""]
-    by_type: dict[str, dict[str, Any] | None] = {}
-    for label in labels:
-        params = outer[label] if label else outer
-        if params is None:
-            by_type[label] = None
-            continue
+    typed = FAMILIES[model_type].typed
+    outer = _typed(model_type, text) if typed else _flat(model_type, text, layer_types)
+    by_type = {label: outer[label] for label in (FULL, SLIDING)} if typed else {"": outer}
+    for label, params in by_type.items():
         if not isinstance(params, dict):
             raise SourceError(f"rope_parameters[{label!r}] is an object of rope fields, got {params!r}")
-        _complete(model_type, text, declared, params, findings, flat=not label)
-        by_type[label] = params
+        _complete(model_type, text, declared, params, findings)
     findings += _contradictions(model_type, text, by_type)
     truncate = outer.get("truncate", True)
     findings += _ignored_truncate(by_type, outer)
@@ -70,13 +65,15 @@ def _flat(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> d
         # gpt-oss: the class brings a whole YaRN with it where the config says nothing.
         outer = {k: v for k, v in fallback.items() if k != "rope_theta"} if fallback["rope_type"] != "default" else {}
     nested = [key for key in outer if key in layer_types]
-    base = text.get(family.base_key, fallback["rope_theta"])
+    if nested:
+        raise UnsupportedError(
+            f"rope_parameters are nested by layer type ({', '.join(nested)}), but all layers of a {model_type} share one "
+            "vector; write them flat"
+        )
+    outer.setdefault("rope_theta", text.get(family.base_key, fallback["rope_theta"]))
     share = text.get(family.partial_key, fallback.get("partial_rotary_factor"))
-    for params in [outer[key] for key in nested] or [outer]:
-        if isinstance(params, dict):
-            params.setdefault("rope_theta", base)
-            if share is not None:
-                params.setdefault("partial_rotary_factor", share)
+    if share is not None:
+        outer.setdefault("partial_rotary_factor", share)
     return outer
 
 
@@ -97,7 +94,7 @@ def _typed(model_type: str, text: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _complete(
-    model_type: str, text: Mapping[str, Any], declared: int, params: dict[str, Any], findings: list[Finding], *, flat: bool
+    model_type: str, text: Mapping[str, Any], declared: int, params: dict[str, Any], findings: list[Finding]
 ) -> None:
     """Fills in the type and the original length, in place."""
     family = FAMILIES[model_type]
@@ -110,7 +107,7 @@ def _complete(
         )
     params["rope_type"] = kind
     if kind in WITH_ORIGINAL:
-        _complete_original(model_type, text, declared, params, findings, flat=flat)
+        _complete_original(model_type, text, declared, params, findings)
     share = params.get("partial_rotary_factor")
     if share not in (None, 1, 1.0) and not family.partial and kind != "proportional":
         raise UnsupportedError(
@@ -129,13 +126,14 @@ def _complete(
 
 
 def _complete_original(
-    model_type: str, text: Mapping[str, Any], declared: int, params: dict[str, Any], findings: list[Finding], *, flat: bool
+    model_type: str, text: Mapping[str, Any], declared: int, params: dict[str, Any], findings: list[Finding]
 ) -> None:
     key = "original_max_position_embeddings"
     top, inner = text.get(key), params.get(key)
     if top is None and FAMILIES[model_type].own_original_length:
         top = default(model_type, key)
-    if flat and top is not None:
+    # Stock code looks at the top level only where all layers share the parameters.
+    if top is not None and not FAMILIES[model_type].typed:
         if inner is not None and inner != top:
             findings.append(
                 Finding(
@@ -158,9 +156,9 @@ def _complete_original(
         params[key] = declared
 
 
-def _contradictions(model_type: str, text: Mapping[str, Any], by_type: Mapping[str, dict[str, Any] | None]) -> list[Finding]:
+def _contradictions(model_type: str, text: Mapping[str, Any], by_type: Mapping[str, dict[str, Any]]) -> list[Finding]:
     findings = []
-    used = by_type.get(FULL) or by_type.get("") or {}
+    used = by_type.get(FULL) or by_type[""]
     scaling, parameters = text.get("rope_scaling"), text.get("rope_parameters")
     if scaling and parameters:
         inner = parameters.get(FULL) if isinstance(parameters.get(FULL), Mapping) else parameters
@@ -200,8 +198,8 @@ def _base(parameters: Any) -> Any:
     return (inner if isinstance(inner, Mapping) else parameters).get("rope_theta")
 
 
-def _ignored_truncate(by_type: Mapping[str, dict[str, Any] | None], outer: Mapping[str, Any]) -> list[Finding]:
-    ignored = [label for label, params in by_type.items() if label and params and params.get("truncate") is False]
+def _ignored_truncate(by_type: Mapping[str, dict[str, Any]], outer: Mapping[str, Any]) -> list[Finding]:
+    ignored = [label for label, params in by_type.items() if label and params.get("truncate") is False]
     if not ignored or outer.get("truncate") is False:
         return []
     return [
