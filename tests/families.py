@@ -26,7 +26,7 @@ DENSE: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": TRAINED_LENGTH,
-    "initializer_range": 0.3,
+    "initializer_range": 0.15,
     **SPECIAL_TOKENS,
 }
 PLAIN: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0}

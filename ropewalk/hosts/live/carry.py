@@ -121,21 +121,36 @@ def _check_word(word: Frequencies, group: Group) -> None:
 def check_config_is_used(places: Mapping[str, Place]) -> None:
     """Raises `HostError` unless each group uses the numbers that its configuration says, to float32 rounding.
 
-    Vectors that the host overwrites by length are not looked at, only their dtype.
+    A vector that the host overwrites by length holds what the last forward chose, so only its dtype is looked at.
     """
     for label, place in places.items():
         for rotary in place.rotaries:
             _check_not_rounded(label, rotary, place.group)
-        if any(rotary.switches for rotary in place.rotaries):
-            continue
-        got, expected = place.read(), word_of(place.group)
-        difference = got.difference(expected)
-        if difference > TOLERANCE:
-            raise HostError(
-                f"group {label!r} of this model does not use the numbers of its config (relative difference "
-                f"{difference:.2g}): another plan is on, or the model was changed by hand; leave that block, "
-                "or load the model again"
-            )
+        if not any(rotary.switches for rotary in place.rotaries):
+            _check_as_configured(label, place)
+
+
+def check_as_loaded(places: Mapping[str, Place], length: int) -> None:
+    """As `check_config_is_used`, for a model that has read nothing yet: LongRoPE too, at `length` tokens.
+
+    `length` is the geometry's declared length, for which `read` gives the numbers.
+    """
+    check_config_is_used(places)
+    for label, place in places.items():
+        for rotary in place.rotaries:
+            if rotary.switches:
+                rotary.settle(length)
+        _check_as_configured(label, place)
+
+
+def _check_as_configured(label: str, place: Place) -> None:
+    difference = place.read().difference(word_of(place.group))
+    if difference > TOLERANCE:
+        raise HostError(
+            f"group {label!r} of this model does not use the numbers of its config (relative difference "
+            f"{difference:.2g}): another plan is on, or the model was changed by hand; leave that block, "
+            "or load the model again"
+        )
 
 
 def word_of(group: Group) -> Frequencies:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 
 from ropewalk.core.errors import HostError, InputError, SourceError, near
-from ropewalk.hosts.live.carry import check_config_is_used, geometry_of
+from ropewalk.hosts.live.carry import check_as_loaded, geometry_of
 from ropewalk.hosts.live.places import places_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -38,12 +38,17 @@ def load(
     `dtype` `auto` is what `choose_dtype` says, `device` `auto` is CUDA where there is one. `attention` is a name that
     transformers knows; a family without `sdpa` (gpt-oss) gets `eager`, with a warning.
 
-    Raises `InputError` for an unknown dtype, `SourceError` where the weights are pickled, broken or incomplete or the
-    tokenizer is missing, `UnsupportedError` for a family that is not supported, and `HostError` where the attention is not
-    to be had or the loaded model does not use the numbers of its config.
+    Nothing is downloaded: whoever has a hub id fetches the folder first.
+
+    Raises `InputError` for an unknown dtype, device or attention, `SourceError` where the weights are pickled, broken or
+    incomplete or the tokenizer is missing, `UnsupportedError` for a family that is not supported, and `HostError` where the
+    attention is not to be had or the loaded model does not use the numbers of its config.
     """
     where = choose_device(device)
     chosen = _dtype(dtype, where)
+    _check_attention(attention)
+    if not Path(path).is_dir():
+        raise SourceError(f"{path} is not a folder; a live model is loaded from a folder with config, weights and tokenizer")
     tokenizer = _from_pretrained(AutoTokenizer, path)
     model, notes = _load_model(path, chosen, attention)
     missing = sorted(notes["missing_keys"])
@@ -53,7 +58,8 @@ def load(
             "transformers would fill them with random numbers, so get the complete checkpoint"
         )
     model.to(where)
-    check_config_is_used(places_of(model, geometry_of(model)))
+    geometry = geometry_of(model)
+    check_as_loaded(places_of(model, geometry), geometry.declared_length)
     return model, tokenizer
 
 
@@ -107,19 +113,24 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _load_model(path: str | Path, dtype: torch.dtype, attention: str) -> tuple[Any, dict[str, Any]]:
-    """The model and the loader's notes on missing keys."""
-    options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-    # Only registered names: transformers would take others for a repository with kernels, and run its code.
+def _check_attention(attention: str) -> None:
+    """Only registered names: transformers would take others for a repository with kernels, and run its code."""
     known = ["eager", *AttentionInterface().valid_keys()]
     if attention not in known:
         raise InputError(f"unknown attention {attention!r}; {near(attention, known)}")
+
+
+def _load_model(path: str | Path, dtype: torch.dtype, attention: str) -> tuple[Any, dict[str, Any]]:
+    """The model and the loader's notes on missing keys."""
+    options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     try:
         model, notes = _from_pretrained(AutoModelForCausalLM, path, attn_implementation=attention, **options)
     except _AttentionMissingError as error:
         if attention != "sdpa":
             raise HostError(f"this model cannot run {attention!r} attention ({error}); use sdpa or eager") from error
-        warnings.warn("this family has no sdpa attention, eager is used instead: same numbers, slower", stacklevel=3)
+        warnings.warn(
+            "this family has no sdpa attention, eager is used instead: same numbers, slower, more memory", stacklevel=3
+        )
         model, notes = _from_pretrained(AutoModelForCausalLM, path, attn_implementation="eager", **options)
     return model, notes
 
@@ -130,7 +141,7 @@ class _AttentionMissingError(Exception):
 
 def _from_pretrained(cls: Any, path: str | Path, **options: Any) -> Any:
     try:
-        return cls.from_pretrained(str(path), trust_remote_code=False, **options)
+        return cls.from_pretrained(str(path), trust_remote_code=False, local_files_only=True, **options)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         first = str(error).strip().partition("\n")[0]
         # Every complaint about attention names the argument or the package; the classes of the errors do not tell.

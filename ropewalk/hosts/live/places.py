@@ -80,6 +80,13 @@ class Rotary:
         """Whether the host overwrites this vector by the length of the text: LongRoPE, or any type named dynamic."""
         return self.type == "longrope" or "dynamic" in self.type
 
+    @torch.no_grad()
+    def settle(self, length: int) -> None:
+        """Lets the host choose its numbers for a text of `length` tokens, with the rotary module's own forward."""
+        anything = torch.zeros(1, 1, 1, device=self.buffer.device)
+        last = torch.full((1, 1), length - 1, device=self.buffer.device)
+        self.module(anything, last, **({"layer_type": self.label} if self.label else {}))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attention:
@@ -206,7 +213,7 @@ def _attentions(decoder: nn.Module) -> Iterator[Attention]:
             continue
         for attribute in SCALINGS:
             value: Any = getattr(module, attribute, None)
-            if isinstance(value, float):
+            if isinstance(value, int | float) and not isinstance(value, bool):
                 yield Attention(layer=layer, module=module, attribute=attribute)
                 break
 
