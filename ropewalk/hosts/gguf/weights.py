@@ -104,7 +104,8 @@ def write(header: Header, targets: Mapping[str, Target], folder: Path, dtype: st
             file.write(_head([targets[name] for name in shard.tensors], dtype))
             for name in shard.tensors:
                 for piece in _pieces(header, header.tensors[name], targets[name], dtype):
-                    piece.tofile(file)
+                    # numpy's own tofile loses the number of the error.
+                    file.write(np.ascontiguousarray(piece).data)
                     done += piece.nbytes
                     if progress is not None:
                         progress.at(done / total)

@@ -22,7 +22,7 @@ from ropewalk.core.record import SCHEMA_VERSION
 from ropewalk.engines import llamacpp
 from ropewalk.engines import transformers as stock
 from ropewalk.hosts.gguf import tensors, tokenizer, weights
-from ropewalk.hosts.gguf.geometry import reading_of
+from ropewalk.hosts.gguf.positions import reading_of
 from ropewalk.hosts.gguf.header import Header, read_header
 from ropewalk.hosts.staging import check_out, staged
 
