@@ -7,8 +7,12 @@ which vector, identity at and below the trained length, complete options in the 
 Methods are found through the entry point group `ropewalk.methods`; ours come in by the same door as a stranger's.
 """
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import math
+import textwrap
 import types
 import typing
 from collections.abc import Mapping
@@ -255,6 +259,37 @@ def _convert(method: str, key: str, value: Any, hint: Any) -> Any:
         except (TypeError, ValueError) as error:
             raise MethodError(f"{method}:{key} is a list of numbers joined by '|', got {value!r}") from error
     return value
+
+
+def describe(cls: type[Method]) -> dict[str, Any]:
+    """A method for people and tables: id, summary, paper, kind, and each option with its default and docstring."""
+    return {"id": cls.id, "summary": cls.summary, "paper": cls.paper, "kind": cls.kind, "options": option_docs(cls)}
+
+
+def option_docs(cls: type[Method]) -> list[dict[str, Any]]:
+    """Each option's name, default and the docstring under its field, from the source of the class and its bases."""
+    helps: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(base):
+            helps |= _field_docs(base)
+    rows = []
+    for field in dataclasses.fields(cls):
+        default = None if field.default is dataclasses.MISSING else field.default
+        rows.append({"name": field.name, "default": default, "help": helps.get(field.name, "")})
+    return rows
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for field, below in itertools.pairwise(tree.body):
+        is_text = (
+            isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
+        )
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
+            docs[field.target.id] = " ".join(str(below.value.value).split())  # type: ignore[attr-defined]
+    return docs
 
 
 def require(method: str, key: str, value: float, *, above: float, inclusive: bool = False) -> None:

@@ -1,0 +1,1 @@
+"""Programs that show ropewalk on something real."""

@@ -1,0 +1,135 @@
+"""Verbs that make or open a checkpoint: convert, extend, load; and a plan on a live model: apply, read_back."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from ropewalk.api import provenance
+from ropewalk.api.plans import geometry
+from ropewalk.core.errors import InputError, MethodError
+from ropewalk.core.geometry import Geometry, Lineage
+from ropewalk.core.method import Method, check_stretch, find
+from ropewalk.core.plan import Plan, parse_length
+from ropewalk.core.record import Card
+
+NOT_WRITTEN = ("none", "crop")
+"""Methods that change no checkpoint."""
+
+
+def need(extra: str, *packages: str) -> None:
+    """Raises `InputError` where an extra's packages are not installed, before any work is done."""
+    from importlib.util import find_spec
+
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise InputError(f"this needs {' and '.join(missing)}; install them with pip install 'ropewalk[{extra}]'")
+
+
+def convert(
+    source: str | Path, out: str | Path, *, dtype: str = "float32", force: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> Card:  # fmt: skip
+    """A transformers folder from a GGUF file, tensor by tensor, RoPE scaling kept.
+
+    Raises `SourceError` (broken file), `UnsupportedError` (architecture), `OutputError`, `MachineError`.
+    """
+    need("hf", "torch", "transformers", "gguf", "safetensors")
+    from ropewalk.hosts import gguf
+
+    notes = gguf.convert(Path(source), Path(out), dtype=dtype, force=force, progress=progress)
+    return _card("convert", source, out, {"dtype": dtype, "force": force}, geometry(out), {}, notes)
+
+
+def plan_to_write(
+    source: str | Path, method: str | Method, *, length: int | str, lineage: Lineage | None = None, **options: Any
+) -> tuple[Plan, Geometry]:
+    """The plan that `extend` would write, and the geometry it is for.
+
+    Raises `MethodError` for methods that change no checkpoint, `LengthError` where the length is not above the trained one.
+    """
+    made = method if isinstance(method, Method) else find(method, options)
+    if made.id in NOT_WRITTEN:
+        raise MethodError(f"{made.id} changes nothing in a checkpoint; give a method that extends, such as yarn")
+    found, tokens = geometry(source, lineage=lineage), parse_length(length)
+    check_stretch(found, tokens)
+    return made.plan(found, tokens), found
+
+
+def extend(
+    source: str | Path, method: str | Method, *, length: int | str, out: str | Path, lineage: Lineage | None = None,
+    force: bool = False, **options: Any,
+) -> Card:  # fmt: skip
+    """Writes a checkpoint that stock transformers loads with the plan on. No weight is read.
+
+    Raises `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`, `OutputError`, and `HostError` where no spelling
+    says the plan faithfully.
+    """
+    from ropewalk.hosts import folder
+
+    made, found = plan_to_write(source, method, length=length, lineage=lineage, **options)
+    checkpoint = folder.open_checkpoint(source)
+    notes = folder.write_extended(checkpoint, made, Path(out), force=force, geometry=found)
+    config = {"method": made.method, "length": made.length, "lineage": lineage, "force": force}
+    return _card("extend", source, out, config, found, {made.method: made.to_dict()}, notes)
+
+
+def _card(
+    verb: str, source: str | Path, out: str | Path, config: dict[str, Any], found: Geometry, plans: dict[str, Any],
+    notes: list[str],
+) -> Card:  # fmt: skip
+    written = Path(out) / "config.json"
+    content = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
+    return Card(
+        verb=verb,
+        model=Path(out).name,
+        source={"name": Path(source).name, "kind": verb},
+        config={**config, "source": str(source), "out": str(out)},
+        geometry=found.to_dict(),
+        plans=plans,
+        documents=[],
+        seed=0,
+        dtype=str(content.get("dtype", "")),
+        device="none",
+        quantisation=provenance.quantisation(content),
+        versions=provenance.versions(),
+        hardware={},
+        status="done",
+        findings=[{"field": verb, "severity": "note", "problem": note, "mend": ""} for note in notes],
+    )
+
+
+def load(path: str | Path, **options: Any) -> tuple[Any, Any]:
+    """(model, tokenizer) of a folder, with the plan it carries on, read back and compared.
+
+    Options: `dtype` and `device` (`auto` by default), `attention`. Raises `SourceError`, `UnsupportedError`, `HostError`.
+    """
+    need("hf", "torch", "transformers", "safetensors")
+    from ropewalk.hosts import folder, live
+
+    checkpoint = folder.open_checkpoint(path)
+    if checkpoint.kind == "gguf":
+        raise InputError(f"{path} is a GGUF file; make a transformers folder of it first with ropewalk convert")
+    if checkpoint.kind != "folder":
+        raise InputError(f"{path} holds no weights to load (it is a {checkpoint.kind}); give a folder with weights")
+    return live.load(checkpoint.path, **options)
+
+
+def apply(model: Any, plan: Plan) -> AbstractContextManager[Any]:
+    """Puts a static plan on a live transformers model for a `with` block, and takes it off again.
+
+    What the model really uses is read back and compared before the block begins. Raises `HostError`, `PlanError`.
+    """
+    need("hf", "torch", "transformers")
+    from ropewalk.hosts import live
+
+    return live.apply(model, plan)
+
+
+def read_back(model: Any) -> Plan:
+    """What a live model really uses: every frequency buffer, cos/sin factor and attention module's scaling, as a plan."""
+    need("hf", "torch", "transformers")
+    from ropewalk.hosts import live
+
+    return live.read_back(model)

@@ -1,0 +1,188 @@
+"""Verbs that measure: compare, measure, report."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ropewalk.api.checkpoints import need
+from ropewalk.api.plans import geometry
+from ropewalk.core.errors import InputError, LengthError, MethodError
+from ropewalk.core.geometry import Geometry, Lineage
+from ropewalk.core.method import check_stretch, find
+from ropewalk.core.plan import Plan, parse_length
+from ropewalk.core.progress import Progress
+from ropewalk.core.record import Measurement
+from ropewalk.core.run import check_out
+
+BASELINES = ("none", "crop")
+
+
+def split_methods(given: str | Iterable[str]) -> list[str]:
+    """Method specs from repeated flags and lists: separated by `;` where an option contains a comma, else by `,`."""
+    specs: list[str] = []
+    for item in [given] if isinstance(given, str) else given:
+        parts = item.split(";") if ";" in item else item.split(",")
+        if ";" not in item and any("=" in part and ":" not in part for part in parts):
+            # One method with several options, or a list that cannot be told from one.
+            if "," in item.partition(":")[0]:
+                raise MethodError(f"{item!r} is ambiguous; separate methods by ';' where an option contains a comma")
+            parts = [item]
+        specs += [part.strip() for part in parts if part.strip()]
+    return list(dict.fromkeys(specs))
+
+
+def make_plans(found: Geometry, specs: Sequence[str], length: int) -> dict[str, Plan]:
+    """Label to plan; the baselines first, always."""
+    labels = [*BASELINES, *(spec for spec in specs if spec not in BASELINES)]
+    return {label: find(label).plan(found, length) for label in labels}
+
+
+def compare(
+    source: str | Path,
+    *,
+    methods: str | Iterable[str],
+    length: int | str,
+    text: Sequence[str | Path],
+    out: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    lineage: Lineage | None = None,
+    seed: int = 0,
+    crop_windows: int = 8,
+    control_tokens: int = 4096,
+    retrieval: str | Iterable[str] | None = None,
+    lengths: Sequence[int | str] | None = None,
+    depths: int = 5,
+    haystacks: int = 1,
+    retrieval_protocols: Sequence[str] = ("multikey-branch",),
+    force: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> list[Measurement]:
+    """Carries each plan onto the model in turn, measures, and leaves a run folder with its report.
+
+    `none` and `crop` are always carried. `retrieval` names the methods of the retrieval map (default: none, crop, and yarn
+    or else the last method; an empty list for no map), `lengths` its lengths (default: half the trained length and `length`).
+
+    Raises `InputError`s before any folder is made, `MachineError` where the machine gives up: then `resume` goes on.
+    """
+    tokens = parse_length(length)
+    specs = split_methods(methods)
+    found = geometry(source, lineage=lineage)
+    check_stretch(found, tokens)
+    if not [spec for spec in specs if spec not in BASELINES]:
+        raise MethodError("compare needs a method beside none and crop, which are always carried; say --methods pi,ntk,yarn")
+    plans = make_plans(found, specs, tokens)
+    chosen = _map_methods(list(plans), retrieval)
+    grid = [parse_length(n) for n in lengths] if lengths else [max(64, found.window_length // 2), tokens]
+    if max(grid) > tokens:
+        raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plans are for; leave it out")
+    from ropewalk.measure.settings import Settings
+
+    settings = Settings(
+        length=tokens,
+        crop_windows=crop_windows,
+        control_tokens=control_tokens,
+        retrieval_methods=tuple(chosen),
+        retrieval_lengths=tuple(sorted(set(grid))) if chosen else (),
+        retrieval_protocols=tuple(retrieval_protocols),
+        num_depths=depths,
+        num_haystacks=haystacks,
+        seed=seed,
+    )
+    return _run(
+        "compare", source, text, out, found, plans, settings,
+        device=device, dtype=dtype, force=force, resume=resume, progress=progress,
+    )  # fmt: skip
+
+
+def _map_methods(labels: list[str], retrieval: str | Iterable[str] | None) -> list[str]:
+    if retrieval is None:
+        last = "yarn" if "yarn" in labels else labels[-1]
+        return [*BASELINES, last]
+    chosen = split_methods(retrieval)
+    unknown = [label for label in chosen if label not in labels]
+    if unknown:
+        raise MethodError(f"the map names {unknown[0]!r}, which is not among the methods {', '.join(labels)}")
+    return chosen
+
+
+def measure(
+    source: str | Path,
+    *,
+    text: Sequence[str | Path],
+    length: int | str,
+    out: str | Path,
+    method: str | None = None,
+    protocols: Sequence[str] = (),
+    window: int | None = None,
+    stride: int = 256,
+    device: str = "auto",
+    dtype: str = "auto",
+    lineage: Lineage | None = None,
+    seed: int = 0,
+    control_tokens: int = 0,
+    force: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> list[Measurement]:
+    """Likelihood of texts under a checkpoint as it is, or with a method on: position-wise NLL, perplexity at every length.
+
+    `protocols` adds `disjoint`, `sliding-press` (with `window` and `stride`) or `yarn-truncate` to `prefix`. With a method,
+    the untouched model is measured too, so that the price inside the window is there.
+
+    Raises as `compare` does.
+    """
+    from ropewalk.measure.settings import DISJOINT, SLIDING, TRUNCATE, Settings
+
+    known = (DISJOINT, SLIDING, TRUNCATE)
+    for name in protocols:
+        if name not in known:
+            raise InputError(f"unknown protocol {name!r}; known are prefix (always), {', '.join(known)}")
+    tokens, found = parse_length(length), geometry(source, lineage=lineage)
+    if tokens < 2:
+        raise LengthError(f"a likelihood needs at least 2 tokens, got {tokens}")
+    labels = ["none"] + ([method] if method not in (None, "none") else [])
+    plans = {label: find(label).plan(found, tokens) for label in labels}
+    if "crop" in plans:
+        raise MethodError("crop is a baseline of compare; measure it there")
+    settings = Settings(
+        length=tokens, control_tokens=control_tokens, protocols=tuple(protocols), protocol_window=window,
+        protocol_stride=stride, seed=seed,
+    )  # fmt: skip
+    return _run(
+        "measure", source, text, out, found, plans, settings,
+        device=device, dtype=dtype, force=force, resume=resume, progress=progress,
+    )  # fmt: skip
+
+
+def _run(
+    verb: str, source: str | Path, text: Sequence[str | Path], out: str | Path, found: Geometry, plans: dict[str, Plan],
+    settings: Any, *, device: str, dtype: str, force: bool, resume: bool, progress: Progress | None,
+) -> list[Measurement]:  # fmt: skip
+    """What compare and measure share: open, check, measure, derive the rows, draw the report."""
+    need("hf", "torch", "transformers", "safetensors")
+    check_out(out, force=force, resume=resume)
+    from ropewalk.api.running import Job
+
+    job = Job(
+        verb=verb, source=source, text=text, out=out, geometry=found, plans=plans, settings=settings,
+        device=device, dtype=dtype, force=force, resume=resume, progress=progress or Progress(),
+    )  # fmt: skip
+    return job.run()
+
+
+def report(folder: str | Path) -> Path:
+    """Draws report.html and the PNG files of a run folder anew, from what is in it; the path of the HTML file."""
+    need("report", "matplotlib")
+    from ropewalk.report import write_report
+
+    return write_report(Path(folder))
+
+
+def table(folder: str | Path) -> str:
+    """The headline table of a run folder, for a terminal."""
+    from ropewalk.core.record import Record
+    from ropewalk.report import terminal_table
+
+    return terminal_table(Record.read(folder))
