@@ -175,6 +175,20 @@ def test_a_rounded_buffer_of_a_group_left_alone_is_found():
     refuse(model, plan, HostError, r"group 'sliding_attention' \(rotary_emb\.sliding_attention_inv_freq\) were rounded")
 
 
+def test_the_host_s_own_float32_arithmetic_is_not_a_difference():
+    """YaRN x40 over 128 dimensions without truncation: the strongest rounding found among realistic configs."""
+    params = {**families.PLAIN, "rope_type": "yarn", "factor": 40.0, "truncate": False}
+    params["original_max_position_embeddings"] = 4096
+    changes = {"head_dim": 128, "max_position_embeddings": 163840, "rope_parameters": params}
+    model = families.model("qwen3", **changes)
+    geometry = geometry_of(model).with_lineage("trained")
+    said = Frequencies(inv_freq=geometry.groups[0].inv_freq, attention_factor=geometry.groups[0].attention_factor)
+    assert 1e-6 < read_back(model).frequencies.difference(said) < 1e-5
+    plan = plan_of(geometry)
+    with apply(model, plan):
+        assert read_back(model).frequencies.difference(plan.frequencies) < 1e-7
+
+
 def test_a_model_in_bfloat16_with_float32_frequencies_is_carried():
     model = families.model("llama")
     plan = plan_of(geometry_of(model))
