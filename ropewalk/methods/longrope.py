@@ -13,6 +13,7 @@ microsoft/LongRoPE.
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from ropewalk.core.errors import MethodError
 from ropewalk.core.geometry import Geometry, Start
-from ropewalk.core.method import Method, identity, require
+from ropewalk.core.method import Method, require
 from ropewalk.core.plan import Frequencies, Kind, Native, Plan, Regime
 from ropewalk.methods.stretch import turned
 
@@ -98,16 +99,24 @@ class LongRope(Method):
         """The long regime's word, float64 [rotary_dim/2]."""
         return self.divided(start, factor, "long_factor")
 
-    def plan(self, geometry: Geometry, length: int) -> Plan:
-        """Both regimes, with the long one's words for `groups`; at or below the trained length the static identity."""
-        planned = super().plan(geometry, length)
-        if length <= geometry.trained_length:
-            return dataclasses.replace(planned, kind="static")
-        short = dict(identity(geometry))
-        for group in geometry.extended_groups:
-            short[group.label] = self.divided(geometry.start(group), planned.factor, "short_factor")
-        regimes = (Regime(longest=geometry.start_length, groups=short), Regime(longest=None, groups=planned.groups))
-        return dataclasses.replace(planned, regimes=regimes)
+    def make_plan(
+        self,
+        geometry: Geometry,
+        length: int,
+        factor: float,
+        words: Mapping[str, Frequencies | None],
+        *,
+        native: Native | None = None,
+        regimes: tuple[Regime, ...] = (),
+    ) -> Plan:
+        """Adds the regimes: one that never ends for the identity, else the short list's and, in `words`, the long one's."""
+        regimes = (Regime(longest=None, groups=dict(words)),)
+        if length > geometry.trained_length:
+            short = dict(words)
+            for group in geometry.extended_groups:
+                short[group.label] = self.divided(geometry.start(group), factor, "short_factor")
+            regimes = (Regime(longest=geometry.start_length, groups=short), *regimes)
+        return super().make_plan(geometry, length, factor, words, native=native, regimes=regimes)
 
     def native(self, geometry: Geometry, factor: float) -> Native | None:
         """`longrope`."""
