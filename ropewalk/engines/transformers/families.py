@@ -170,6 +170,9 @@ def layer_types(model_type: str, text: Mapping[str, Any], num_layers: int, windo
     if model_type == "qwen3_5_text":
         every = text.get("full_attention_interval", 4)
         return ["full_attention" if (i + 1) % every == 0 else "linear_attention" for i in layers]
+    if FAMILIES[model_type].chunked:
+        rotated = rotated_layers(model_type, text, num_layers)
+        return ["chunked_attention" if rotated[i] else "full_attention" for i in layers]
     if model_type == "smollm3" and window is not None:
         rotated = rotated_layers(model_type, text, num_layers)
         return ["full_attention" if rotated[i] else "sliding_attention" for i in layers]

@@ -214,7 +214,8 @@ def _differ(groups: tuple[Group, ...], before: tuple[Group, ...]) -> bool:
 
 def _chunk_findings(shape: Shape) -> tuple[Finding, ...]:
     chunk = _field(shape.model_type, shape.text, "attention_chunk_size") if shape.family.chunked else None
-    if not chunk or chunk >= shape.declared:
+    rotated = [kind for kind, flag in zip(shape.types, shape.rotated, strict=True) if flag]
+    if not chunk or chunk >= shape.declared or any(kind != "chunked_attention" for kind in rotated):
         return ()
     return (
         Finding(

@@ -1,0 +1,143 @@
+"""What a source is: a checkpoint folder, a config alone, a GGUF file, an adapter, or a name on a hub.
+
+Everything that can be wrong with it is found here, before any work is done, and said in one sentence. Weights are never
+read: only the headers of safetensors files, in a bounded way. Pickles are never opened, since opening one runs it.
+
+Given up: checkpoints whose weights are spread over subfolders.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ropewalk.core.errors import SourceError, UnsupportedError
+from ropewalk.core.geometry import Geometry
+from ropewalk.engines import transformers
+from ropewalk.hosts.folder import hub, weights
+
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
+LARGEST_JSON = 64 * 1024 * 1024
+"""Bytes of the largest JSON file that is read: tokenizers have some tens of megabytes, a config some kilobytes."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A source that was opened and checked."""
+
+    path: Path
+    """The folder, or the GGUF file."""
+    kind: Literal["folder", "config", "gguf", "adapter"]
+    """`config` is a folder without weights."""
+    config: dict[str, Any]
+    """The content of config.json; of a GGUF file what a converter would write; of an adapter its adapter_config.json."""
+    weights: tuple[str, ...]
+    """Names of the weight files inside `path`, the index included."""
+    quantisation: str | None
+    """How the weights are quantised (`awq`, `gptq`, `fp8`, `Q4_1`), None where they are not."""
+
+
+def open_checkpoint(source: str | Path, *, weights: bool = False) -> Checkpoint:
+    """The checkpoint that `source` names; an existing path wins over a hub id.
+
+    Of a hub id the configuration and tokenizer are fetched, and the weights too where `weights` asks for them. Raises
+    `SourceError` for what is no checkpoint or a broken one, and `UnsupportedError` for pickled weights.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _open_folder(path)
+    if path.is_file():
+        return _open_file(path)
+    if isinstance(source, str) and _HUB_ID.fullmatch(source):
+        return _open_folder(hub.fetch(source, weights=weights))
+    raise SourceError(f"{source} does not exist; expected a checkpoint folder, a GGUF file, or a hub id such as org/name")
+
+
+def geometry_of(checkpoint: Checkpoint) -> Geometry:
+    """What a checkpoint says of positions. Raises `UnsupportedError` for families that are not supported, by name."""
+    if checkpoint.kind == "gguf":
+        from ropewalk.hosts import gguf
+
+        return gguf.geometry(gguf.read_header(checkpoint.path))
+    if checkpoint.kind == "adapter":
+        raise adapter_refused(checkpoint)
+    return transformers.read(checkpoint.config)
+
+
+def adapter_refused(checkpoint: Checkpoint) -> UnsupportedError:
+    """Why an adapter alone is of no use, and what to do."""
+    base = checkpoint.config.get("base_model_name_or_path") or "a base model that it does not name"
+    return UnsupportedError(
+        f"{checkpoint.path} is a PEFT adapter for {base}, which has no positions of its own; merge it into its base and "
+        "give the merged folder"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises `SourceError` where it is missing, broken, huge or no object."""
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise SourceError(f"{path} has {path.stat().st_size} bytes, which is too much for a JSON file of a checkpoint")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SourceError(f"{path} is not JSON ({error}); restore it from where the checkpoint came from") from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror or error})") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} holds a JSON {type(content).__name__}, expected an object")
+    return content
+
+
+def _open_file(path: Path) -> Checkpoint:
+    if path.suffix.lower() != ".gguf":
+        raise SourceError(f"{path} is a file but not a GGUF file; give the checkpoint's folder")
+    from ropewalk.hosts import gguf
+
+    header = gguf.read_header(path)
+    return Checkpoint(
+        path=path,
+        kind="gguf",
+        config=gguf.config_of(header),
+        weights=(path.name,),
+        quantisation=gguf.quantisation_of(header),
+    )
+
+
+def _open_folder(path: Path) -> Checkpoint:
+    if not (path / CONFIG).is_file():
+        if (path / ADAPTER).is_file():
+            config = read_json(path / ADAPTER)
+            return Checkpoint(path=path, kind="adapter", config=config, weights=(), quantisation=None)
+        raise SourceError(f"{path} is not a checkpoint: it has no {CONFIG}; {_instead(path)}")
+    config = read_json(path / CONFIG)
+    names = weights.names_in(path)
+    return Checkpoint(
+        path=path,
+        kind="folder" if names else "config",
+        config=config,
+        weights=names,
+        quantisation=_quantisation(config),
+    )
+
+
+def _instead(path: Path) -> str:
+    """What may have been meant."""
+    inside = sorted(file.name for file in path.glob("*.gguf"))
+    if inside:
+        return f"give the file itself, {path / inside[0]}"
+    below = sorted(file.parent.name for file in path.glob(f"*/{CONFIG}"))
+    if below:
+        return f"did you mean {path / below[0]}?"
+    return "expected a folder that save_pretrained wrote"
+
+
+def _quantisation(config: Mapping[str, Any]) -> str | None:
+    text = config.get("text_config")
+    for place in (config, text if isinstance(text, Mapping) else {}):
+        section = place.get("quantization_config")
+        if isinstance(section, Mapping):
+            return str(section.get("quant_method", "unknown"))
+    return None

@@ -1,0 +1,37 @@
+"""A hub id to a local folder, through the ordinary client and its cache.
+
+`HF_HUB_OFFLINE` is honoured by the client. The time limit is short, since a mistyped path looks like a hub id too.
+"""
+
+from pathlib import Path
+
+from ropewalk.core.errors import SourceError
+
+SECONDS = 5.0
+"""How long the hub may take to answer."""
+SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*")
+"""Configuration, tokenizer and licences; never code, never pickles."""
+
+
+def fetch(name: str, *, weights: bool) -> Path:
+    """The folder of a hub id in the local cache, fetched where it is not there. Raises `SourceError`."""
+    try:
+        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise SourceError(
+            f"{name} does not exist here; to look it up on the hub, install the hf extra: pip install 'ropewalk[hf]'"
+        ) from error
+    patterns = [*SMALL, "*.safetensors"] if weights else list(SMALL)
+    try:
+        # One small file first: it answers quickly whether the name exists at all.
+        hf_hub_download(name, "config.json", etag_timeout=SECONDS)
+        return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=SECONDS))
+    except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
+        raise SourceError(
+            f"{name} is no path here, and neither the hub (unreachable, or HF_HUB_OFFLINE is set) nor the local cache has it; "
+            "check the path, or fetch it first"
+        ) from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise SourceError(f"{name} is no path here, and the hub does not give it ({reason}); check the name") from error

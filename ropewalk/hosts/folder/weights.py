@@ -1,0 +1,143 @@
+"""Weight files of a folder: which there are, and whether their headers fit their sizes.
+
+A safetensors file is eight bytes of header length (little endian), a JSON header that gives each tensor's dtype, shape and
+byte range, and the tensors (https://github.com/huggingface/safetensors, README, "Format"). A download that broke off is
+found by comparing the last range with the file's size; no tensor is read.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from ropewalk.core.errors import SourceError, UnsupportedError
+
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+NOT_WEIGHTS = ("training_args.bin", "optimizer.", "scheduler.", "rng_state", "scaler.")
+"""Beginnings of pickles that a training run leaves beside the weights."""
+LARGEST_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors library."""
+BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64, "F4": 4,
+}  # fmt: skip
+
+
+def names_in(folder: Path) -> tuple[str, ...]:
+    """The weight files of a checkpoint, checked, the index first; empty where there are none.
+
+    Raises `UnsupportedError` where the weights are pickles, `SourceError` where an index names what is not there or lies
+    outside the folder, or a safetensors file is damaged.
+    """
+    if (folder / INDEX).is_file():
+        names = _indexed(folder)
+        found = [INDEX, *names]
+    else:
+        names = sorted(file.name for file in folder.glob("*.safetensors") if not file.name.startswith((".", "adapter_")))
+        found = names
+    if not names:
+        _refuse_pickles(folder)
+    for name in names:
+        check_header(folder / name)
+    return tuple(found)
+
+
+def _indexed(folder: Path) -> list[str]:
+    try:
+        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        names = sorted(set(content["weight_map"].values()))
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"{folder / INDEX} is not an index of weights ({error!r}); fetch it again") from error
+    for name in names:
+        _check_inside(folder, name)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise SourceError(
+            f"{folder / INDEX} names {len(missing)} weight files that are not there, {missing[0]} first; fetch them"
+        )
+    return names
+
+
+def _check_inside(folder: Path, name: Any) -> None:
+    """By name and not by where links lead: a hub cache is a folder of links to files elsewhere."""
+    flat = isinstance(name, str) and name == PurePosixPath(name).name == PureWindowsPath(name).name
+    if not flat or name in ("", ".", "..") or not name.endswith(".safetensors"):
+        raise SourceError(
+            f"{folder / INDEX} names the weight file {name!r}, expected the name of a safetensors file in the same folder"
+        )
+
+
+def _refuse_pickles(folder: Path) -> None:
+    pickles = sorted(
+        file.name
+        for file in folder.iterdir()
+        if file.suffix in PICKLES and file.is_file() and not file.name.startswith(NOT_WEIGHTS)
+    )
+    if pickles:
+        raise UnsupportedError(
+            f"{folder} holds pickled weights ({pickles[0]}), and opening a pickle runs the code inside; convert them where "
+            "you trust them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW) writes safetensors"
+        )
+
+
+def check_header(path: Path) -> None:
+    """Raises `SourceError` unless the file is a whole safetensors file, as far as header and size tell."""
+    size = path.stat().st_size
+    header, end = _read_header(path, size)
+    start = end
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        begin, stop = _range(path, name, tensor)
+        end = max(end, start + stop)
+        bits = BITS.get(tensor.get("dtype"))
+        if bits is not None and _count(tensor["shape"]) * bits != (stop - begin) * 8:
+            raise SourceError(f"{path} is damaged: tensor {name} has {stop - begin} bytes for shape {tensor['shape']}")
+    if size < end:
+        raise SourceError(f"{path} is truncated: it has {size} bytes of {end}; fetch it again")
+    if size > end:
+        raise SourceError(f"{path} is damaged: it has {size} bytes, its header accounts for {end}; fetch it again")
+
+
+def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
+    """The header, and the byte at which the tensors start."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start == b"version ":
+            raise SourceError(f"{path} is a Git LFS pointer and not the weights; run git lfs pull")
+        if len(start) < 8:
+            raise SourceError(f"{path} is truncated: it has {size} bytes, a safetensors file at least 8; fetch it again")
+        (length,) = struct.unpack("<Q", start)
+        if length > LARGEST_HEADER:
+            raise SourceError(f"{path} is not a safetensors file: its header would have {length} bytes")
+        if 8 + length > size:
+            raise SourceError(f"{path} is truncated: it has {size} bytes, its header alone {8 + length}; fetch it again")
+        raw = file.read(length)
+    try:
+        header = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{path} is damaged: its header is not JSON ({error}); fetch it again") from error
+    if not isinstance(header, dict):
+        raise SourceError(f"{path} is damaged: its header is no JSON object; fetch it again")
+    return header, 8 + length
+
+
+def _range(path: Path, name: str, tensor: Any) -> tuple[int, int]:
+    try:
+        begin, stop = tensor["data_offsets"]
+        shape = tensor["shape"]
+        good = all(type(n) is int and n >= 0 for n in (begin, stop, *shape)) and begin <= stop
+    except (KeyError, TypeError, ValueError):
+        good = False
+    if not good or not isinstance(tensor, Mapping):
+        raise SourceError(f"{path} is damaged: its header gives no byte range for tensor {name}; fetch it again")
+    return begin, stop
+
+
+def _count(shape: list[int]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count
