@@ -57,6 +57,8 @@ class Family:
     """Types that its config class reads as another one."""
     own_original_length: bool = False
     """Whether the config class has a top-level `original_max_position_embeddings`, which then always wins."""
+    needs_head_dim: bool = False
+    """Whether the config class leaves `head_dim` null, on which the stock code of some types breaks."""
     temperature_tuning: bool = False
     """Whether `attn_temperature_tuning` makes the logit scale depend on the position."""
 
@@ -67,7 +69,7 @@ _QWEN = Family(window="by-type", window_switch=True)
 FAMILIES: dict[str, Family] = {
     "llama": Family(),
     "mistral": Family(window="all"),
-    "mixtral": Family(window="all"),
+    "mixtral": Family(window="all", needs_head_dim=True),
     "qwen2": _QWEN,
     "qwen2_moe": _QWEN,
     "qwen3": _QWEN,

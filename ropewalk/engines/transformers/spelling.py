@@ -316,6 +316,8 @@ def _write(
             text.pop(key, None)
     if shape.family.own_original_length:
         text[ORIGINAL] = main.get(ORIGINAL, plan.length) if main["rope_type"] in WITH_ORIGINAL else plan.length
+    if shape.family.needs_head_dim:
+        text["head_dim"] = shape.head_dim
     text["max_position_embeddings"] = _declared(main, plan, geometry)
     return new
 

@@ -17,6 +17,8 @@ from ropewalk.engines.transformers.families import FAMILIES, default
 FULL, SLIDING = "full_attention", "sliding_attention"
 WITH_ORIGINAL = ("llama3", "yarn", "longrope")
 """Types that need `original_max_position_embeddings`."""
+NEEDS_HEAD_DIM = ("dynamic", "yarn", "longrope")
+"""Types whose stock code takes a head_dim of null at its word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +42,7 @@ def standardise(model_type: str, text: Mapping[str, Any], declared: int, layer_t
     typed = FAMILIES[model_type].typed
     outer = _typed(model_type, text) if typed else _flat(model_type, text, layer_types)
     by_type = {label: outer[label] for label in (FULL, SLIDING)} if typed else {"": outer}
-    for label, params in by_type.items():
-        if not isinstance(params, dict):
-            raise SourceError(f"rope_parameters[{label!r}] is an object of rope fields, got {params!r}")
+    for params in by_type.values():
         _complete(model_type, text, declared, params, findings)
     findings += _contradictions(model_type, text, by_type)
     truncate = outer.get("truncate", True)
@@ -84,6 +84,8 @@ def _typed(model_type: str, text: Mapping[str, Any]) -> dict[str, Any]:
     for label in (FULL, SLIDING):
         if outer.get(label) is None:
             outer[label] = {"rope_type": "default"}
+        if not isinstance(outer[label], dict):
+            raise SourceError(f"rope_parameters[{label!r}] is an object of rope fields, got {outer[label]!r}")
     if scaling is not None:
         outer[FULL].update(scaling)
     outer[FULL].setdefault("rope_theta", text.get("rope_theta", fallback[FULL]["rope_theta"]))
@@ -108,6 +110,15 @@ def _complete(
     params["rope_type"] = kind
     if kind in WITH_ORIGINAL:
         _complete_original(model_type, text, declared, params, findings)
+    if family.needs_head_dim and kind in NEEDS_HEAD_DIM and text.get("head_dim") is None:
+        findings.append(
+            Finding(
+                field="head_dim",
+                severity="error",
+                problem=f"transformers cannot build a {model_type} with {kind} scaling where head_dim is left out",
+                mend="write head_dim: hidden_size / num_attention_heads",
+            )
+        )
     share = params.get("partial_rotary_factor")
     if share not in (None, 1, 1.0) and not family.partial and kind != "proportional":
         raise UnsupportedError(

@@ -29,7 +29,7 @@ def fetch(name: str, *, weights: bool) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=SECONDS))
     except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise SourceError(
-            f"{name} is no path here, and neither the hub (unreachable, or HF_HUB_OFFLINE is set) nor the local cache has it; "
+            f"{name} is no path here, and neither the hub (unreachable, or HF_HUB_OFFLINE set) nor the local cache has it; "
             "check the path, or fetch it first"
         ) from error
     except (HfHubHTTPError, HFValidationError) as error:
