@@ -1,0 +1,97 @@
+"""What a picture of the report must say: itself, in words for those who cannot see it, and in numbers."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from ropewalk.report.facts import Facts
+from ropewalk.report.html import Table
+from ropewalk.report.theme import Theme, printable
+from ropewalk.report.words import short_tokens
+
+
+class Plot(ABC):
+    """One picture."""
+
+    name: ClassVar[str]
+    """Its file's stem and its section's id."""
+    title: ClassVar[str]
+
+    @abstractmethod
+    def missing(self, facts: Facts) -> str | None:
+        """Why this picture cannot be drawn from these facts, or None where it can."""
+
+    @abstractmethod
+    def size(self, facts: Facts) -> tuple[float, float]:
+        """Width and height in inches, its heading included."""
+
+    @abstractmethod
+    def draw(self, figure: Any, facts: Facts, theme: Theme) -> None:
+        """Fills a matplotlib Figure."""
+
+    @abstractmethod
+    def caption(self, facts: Facts) -> str:
+        """What is shown and how to read it."""
+
+    @abstractmethod
+    def alt(self, facts: Facts) -> str:
+        """The picture in words, with its main numbers."""
+
+    @abstractmethod
+    def numbers(self, facts: Facts) -> Table:
+        """The numbers behind the picture."""
+
+
+def position_axis(axes: Any, facts: Facts, label: str | None) -> None:
+    """Token positions as x: ticks at even steps, the trained length marked, what lies beyond it shaded."""
+    step = tick_step(facts.length)
+    ticks = range(0, facts.length + 1, step)
+    axes.set_xticks(list(ticks), [short_tokens(tick) for tick in ticks])
+    axes.set_xlim(0, facts.length)
+    if label is not None:
+        axes.set_xlabel(label)
+
+
+def tick_step(length: int) -> int:
+    """The power of two that cuts `length` into four to eight steps."""
+    step = 1
+    while length / step > 8:
+        step *= 2
+    return step
+
+
+def mark_trained(axes: Any, facts: Facts, theme: Theme, *, text: bool = True) -> None:
+    """The trained length as a line, what lies beyond it shaded."""
+    if facts.length <= facts.trained_length:
+        return
+    axes.axvline(facts.trained_length, color=theme.muted, linewidth=1.1, linestyle=(0, (1, 1.5)), zorder=1.5)
+    axes.axvspan(facts.trained_length, facts.length, color=theme.shade, zorder=0, linewidth=0)
+    if text:
+        axes.annotate(
+            f"trained to {facts.trained_length:,}",
+            (facts.trained_length, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -3),
+            textcoords="offset points",
+            va="top",
+            ha="left",
+            fontsize=8.5,
+            color=theme.muted,
+        )
+
+
+def method_name(label: str) -> str:
+    """A label as a picture shows it: what the two baselines are is said."""
+    return {"none": "none (untouched)", "crop": "crop (last tokens only)"}.get(label, printable(label))
+
+
+def legend_beside(axes: Any) -> None:
+    """The legend to the right of the axes, level with their top."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0.0)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Plain numbers on a logarithmic axis, no minor ones."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
