@@ -174,9 +174,7 @@ def run_convert(args: argparse.Namespace) -> int:
     from ropewalk.api.checkpoints import convert
     from ropewalk.core.progress import Progress
 
-    progress = Progress()
-    with progress.task("converting"):
-        card = convert(args.source, args.out, dtype=args.dtype, force=args.force, progress=progress.at)
+    card = convert(args.source, args.out, dtype=args.dtype, force=args.force, progress=Progress())
     return _print_card(card, args)
 
 

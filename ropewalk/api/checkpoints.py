@@ -1,7 +1,6 @@
 """Verbs that make or open a checkpoint: convert, extend, load; and a plan on a live model: apply, read_back."""
 
 import json
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from ropewalk.core.errors import InputError, MethodError
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import Method, check_stretch, find
 from ropewalk.core.plan import Plan, parse_length
+from ropewalk.core.progress import Progress
 from ropewalk.core.record import Card
 
 NOT_WRITTEN = ("none", "crop")
@@ -29,7 +29,7 @@ def need(extra: str, *packages: str) -> None:
 
 def convert(
     source: str | Path, out: str | Path, *, dtype: str = "float32", force: bool = False,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Card:  # fmt: skip
     """A transformers folder from a GGUF file, tensor by tensor, RoPE scaling kept.
 

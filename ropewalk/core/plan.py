@@ -147,8 +147,9 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """A hash of the whole plan: what a cache may be keyed by."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """A hash of what makes plans equal: what a cache may be keyed by."""
+        content = {key: value for key, value in self.to_dict().items() if key not in ("geometry", "native")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def __hash__(self) -> int:
         return hash(self.key)

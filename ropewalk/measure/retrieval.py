@@ -136,8 +136,8 @@ class Prefilled:
 
 
 def _state(layer: Any) -> dict[str, Any]:
-    """A layer's attributes; lists of states (recurrent layers write into them in place) are copied."""
-    return {key: copy.deepcopy(v) if isinstance(v, list) else v for key, v in vars(layer).items()}
+    """A layer's attributes; containers of states (recurrent layers write into them in place) are copied."""
+    return {key: copy.deepcopy(v) if isinstance(v, list | dict) else v for key, v in vars(layer).items()}
 
 
 def _score(forward: Forward, hidden: Tensor, candidate: NDArray[np.int64]) -> tuple[float, NDArray[np.int64]]:

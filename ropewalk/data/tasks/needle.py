@@ -74,7 +74,8 @@ def build(tokenizer: Any, filler: Ids, *, length: int, depths: tuple[float, ...]
     `filler` are ids of real text without special tokens; a stretch of it is drawn by `seed`. `depths` in 0..1, one needle
     each. Raises `TextError` where the length leaves no room, or the filler is too short.
     """
-    rng = np.random.default_rng([seed, length, len(depths)])
+    # What is planted does not depend on the length, so that lengths are compared on the same questions.
+    rng = np.random.default_rng([seed, *(round(depth * 1_000_000) for depth in depths)])
     num = max(len(depths), NUM_CANDIDATES)
     if num > len(KEYS):
         raise TextError(f"a haystack has at most {len(KEYS)} needles, got {len(depths)} depths")
@@ -91,7 +92,7 @@ def build(tokenizer: Any, filler: Ids, *, length: int, depths: tuple[float, ...]
         raise TextError(f"{length} tokens leave no room for {len(depths)} needles; the smallest length is {smallest}")
     if filler.size < room:
         raise TextError(f"the filler has {filler.size} tokens, expected at least {room} for a haystack of {length}")
-    begin = int(rng.integers(0, filler.size - room + 1))
+    begin = int(np.random.default_rng([seed, length]).integers(0, filler.size - room + 1))
     context, positions = _plant(filler[begin : begin + room], needles, depths, sentence_ends(tokenizer, filler), opening)
     made = []
     for index, depth_position in enumerate(positions):
