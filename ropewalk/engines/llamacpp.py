@@ -132,8 +132,11 @@ class _Keys:
     def __init__(self, metadata: Mapping[str, Any], architecture: str) -> None:
         self.metadata, self.architecture = metadata, architecture
 
-    def get(self, key: str) -> Any:
-        return self.metadata.get(f"{self.architecture}.{key}")
+    def get(self, key: str) -> int | float | str | None:
+        value = self.metadata.get(f"{self.architecture}.{key}")
+        if value is not None and not isinstance(value, int | float | str):
+            raise self.bad(key, value, "one value and not a list")
+        return value
 
     def whole(self, key: str, default: int | None = None, *, most: int = _LARGEST) -> int:
         value = self.get(key)
@@ -222,7 +225,7 @@ def _refuse_strange(keys: _Keys, family: Family) -> None:
         value = keys.get(key)
         if value is None or (family.gemma and key == "attention.sliding_window"):
             continue
-        if isinstance(value, list | np.ndarray) or value not in harmless:
+        if value not in harmless:
             raise UnsupportedError(
                 f"this GGUF file says {keys.architecture}.{key} = {_short(value)}, which a {family.model_type} folder "
                 "cannot carry; take the original checkpoint"
@@ -230,8 +233,9 @@ def _refuse_strange(keys: _Keys, family: Family) -> None:
 
 
 def _head_dim(keys: _Keys, family: Family, quotient: int) -> int:
-    rotary_dim = keys.whole("rope.dimension_count", keys.get("attention.key_length") or max(quotient, 1), most=1 << 16)
-    head_dim = keys.whole("attention.key_length", rotary_dim, most=1 << 16)
+    said = keys.get("rope.dimension_count" if keys.get("attention.key_length") is None else "attention.key_length")
+    head_dim = keys.whole("attention.key_length", said if type(said) is int else max(quotient, 1), most=1 << 16)
+    rotary_dim = keys.whole("rope.dimension_count", head_dim, most=1 << 16)
     if head_dim % 2:
         raise keys.bad("attention.key_length", head_dim, "an even number")
     value_dim = keys.whole("attention.value_length", head_dim, most=1 << 16)

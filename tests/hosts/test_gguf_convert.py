@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from ropewalk.core.errors import InputError, MachineError, OutputError, SourceError, UnsupportedError
 from ropewalk.hosts.gguf import config_of, convert, geometry, read_header, weights
 from ropewalk.hosts.gguf.conversion import quantisation_of
+from ropewalk.hosts.gguf.tensors import targets
 
 Q = gguf.GGMLQuantizationType
 PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
@@ -219,6 +221,23 @@ def test_slices_and_shards_change_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     same(model, other)
 
 
+def test_memory_stays_near_one_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "SLICE_ELEMENTS", 1 << 14)
+    path = write_gguf(tiny("llama", PLAIN, vocab_size=30000), tmp_path / "m.gguf", "llama", kind=Q.Q4_1)
+    convert(path, tmp_path / "warm")
+    header = read_header(path)
+    wanted = targets(header, config_of(header))
+    tracemalloc.start()
+    try:
+        weights.write(header, wanted, tmp_path, "float32", None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # One table alone has 7.7 MB; a slice 64 kB, a few times over while it is unpacked.
+    assert peak < 1_500_000
+    assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "warm/model.safetensors").read_bytes()
+
+
 def test_tokenizer_survives(tmp_path: Path) -> None:
     path = write_gguf(tiny("llama", PLAIN), tmp_path / "m.gguf", "llama", tokenizer=True)
     # A file beside the GGUF file has no say.
@@ -244,6 +263,10 @@ def test_broken_tokenizer_is_one_sentence(tmp_path: Path) -> None:
     key = b"tokenizer.ggml.merges"
     path.write_bytes(data.replace(key, b"tokenizer.ggml.mergez"))
     with pytest.raises(SourceError, match=r"the tokenizer of .*m.gguf cannot be rebuilt"):
+        convert(path, tmp_path / "out")
+    # This one is raised by Rust, as a bare Exception.
+    path.write_bytes(data.replace(b"\x03\x00\x00\x00\x00\x00\x00\x00a b", b"\x03\x00\x00\x00\x00\x00\x00\x00a c"))
+    with pytest.raises(SourceError, match=r"cannot be rebuilt \(.*`ac` out of vocabulary"):
         convert(path, tmp_path / "out")
     path.write_bytes(data.replace(b"\x04\x00\x00\x00\x00\x00\x00\x00gpt2", b"\x04\x00\x00\x00\x00\x00\x00\x00bert"))
     with pytest.raises(UnsupportedError, match=r"tokenizer model 'bert' .* not supported yet"):

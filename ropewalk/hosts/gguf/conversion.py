@@ -71,9 +71,9 @@ def convert(
 
 def quantisation_of(header: Header) -> str:
     """What the weights of a file went through, such as `Q4_1`: what it says, else the type most of its weights have."""
-    said = llamacpp.QUANTISATIONS.get(header.metadata.get("general.file_type", -1))
-    if said is not None:
-        return said
+    said = header.metadata.get("general.file_type")
+    if isinstance(said, int) and said in llamacpp.QUANTISATIONS:
+        return llamacpp.QUANTISATIONS[said]
     counts: Counter[str] = Counter()
     for tensor in header.tensors.values():
         counts[tensor.type_name] += tensor.num_elements

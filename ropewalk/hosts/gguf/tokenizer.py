@@ -28,6 +28,8 @@ KNOWN_SPLITS = (
     "deepseek-r1-qwen",
 )
 """Values of `tokenizer.ggml.pre` under which the written tokenizer splits as llama.cpp does."""
+BROKEN = (ValueError, OSError, LookupError, TypeError, AttributeError)
+"""What stock raises while it rebuilds a tokenizer from a file that does not fit together."""
 RUN_DEPENDENT = ("is_local", "local_files_only", "name_or_path")
 """What stock writes into tokenizer_config.json about the machine and not about the tokenizer."""
 
@@ -38,13 +40,13 @@ def write(header: Header, folder: Path) -> list[str]:
     Raises `SourceError` where the file's tokenizer is broken, `UnsupportedError` where its kind is not known.
     """
     metadata = header.metadata
-    _write_generation(metadata, folder)
+    _write_generation(header, folder)
     if "tokenizer.ggml.model" not in metadata:
         return ["the GGUF file has no tokenizer, so the folder has none"]
     tokenizer = _load(header)
     split = metadata.get("tokenizer.ggml.pre", "default")
     notes = []
-    if metadata["tokenizer.ggml.model"] == "gpt2":
+    if metadata["tokenizer.ggml.model"] == "gpt2" and isinstance(split, str):
         if split in DIGITS_FIRST:
             _split_digits(tokenizer)
         elif split not in KNOWN_SPLITS:
@@ -62,8 +64,10 @@ def _load(header: Header) -> Any:
     from transformers import AutoTokenizer
 
     kind = header.metadata["tokenizer.ggml.model"]
-    if kind not in ("gpt2", "llama"):
-        raise UnsupportedError(f"tokenizer model {kind!r} of {header.path} is not supported yet, known are gpt2 and llama")
+    if not isinstance(kind, str) or kind not in ("gpt2", "llama"):
+        raise UnsupportedError(
+            f"tokenizer model {str(kind)[:40]!r} of {header.path} is not supported yet, known are gpt2 and llama"
+        )
     # A folder of its own, so that files which lie beside the GGUF file have no say.
     with tempfile.TemporaryDirectory(prefix="ropewalk-") as alone:
         link = Path(alone) / "model.gguf"
@@ -73,7 +77,10 @@ def _load(header: Header) -> Any:
             link = header.path
         try:
             return AutoTokenizer.from_pretrained(str(link.parent), gguf_file=link.name, local_files_only=True)
-        except (ValueError, OSError, LookupError, TypeError, AttributeError) as error:
+        except Exception as error:
+            # The Rust part has no exceptions of its own and raises the bare class.
+            if type(error) is not Exception and not isinstance(error, BROKEN):
+                raise
             reason = " ".join(str(error).split())[:200]
             raise SourceError(f"the tokenizer of {header.path} cannot be rebuilt ({reason}); get the file anew") from error
 
@@ -87,14 +94,14 @@ def _split_digits(tokenizer: Any) -> None:
     )
 
 
-def _write_generation(metadata: Any, folder: Path) -> None:
+def _write_generation(header: Header, folder: Path) -> None:
     ids: dict[str, Any] = {
-        name: metadata.get(f"tokenizer.ggml.{key}_token_id")
+        name: header.metadata.get(f"tokenizer.ggml.{key}_token_id")
         for name, key in (("bos_token_id", "bos"), ("eos_token_id", "eos"), ("pad_token_id", "padding"))
     }
     # A chat model ends its turn with a token of its own.
-    turn = metadata.get("tokenizer.ggml.eot_token_id")
-    if type(turn) is int and turn != ids["eos_token_id"]:
+    turn = header.metadata.get("tokenizer.ggml.eot_token_id")
+    if type(turn) is int and turn != ids["eos_token_id"] and turn < header.tensors["token_embd.weight"].shape[0]:
         ids["eos_token_id"] = [token for token in (ids["eos_token_id"], turn) if token is not None]
     content = {name: value for name, value in ids.items() if value is not None}
     (folder / "generation_config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
