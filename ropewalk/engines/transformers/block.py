@@ -29,9 +29,14 @@ TOLERANCE = 1e-6
 
 
 def find(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The block of a config, or None. Raises `SourceError` for one that cannot be read."""
+    """The block of a config, or None where nothing was stretched. Raises `SourceError` for one that cannot be read.
+
+    A checkpoint that was only converted carries a block without a step: `{"schema_version", "converted_from"}`.
+    """
     block = config.get(KEY)
     if block is None:
+        return None
+    if isinstance(block, Mapping) and "converted_from" in block and "method" not in block:
         return None
     if not isinstance(block, Mapping) or "schema_version" not in block:
         raise SourceError(f"the {KEY!r} block of config.json has no schema_version; remove it or write the checkpoint again")
@@ -57,8 +62,11 @@ def make(plan: Plan, geometry: Geometry, config: Mapping[str, Any]) -> dict[str,
     }
     step = {"method": plan.method, "options": plan.options, "length": plan.length, "factor": plan.factor, "tuned": False}
     known = find(config)
+    before = config.get(KEY)
+    converted = before.get("converted_from") if isinstance(before, Mapping) else None
     return {
         "schema_version": SCHEMA_VERSION,
+        **({} if converted is None else {"converted_from": converted}),
         "method": plan.method,
         "options": plan.options,
         "kind": plan.kind,
