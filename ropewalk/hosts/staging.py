@@ -46,9 +46,7 @@ def check_out(out: str | Path, *, force: bool = False, sources: Iterable[str | P
     if not force:
         raise OutputError(f"output folder {out} exists already; give another --out, or --force to replace it")
     if any(final.iterdir()) and not any((final / name).exists() for name in OURS):
-        raise OutputError(
-            f"folder {out} holds no {' or '.join(OURS)}, so --force will not replace it; remove it yourself"
-        )
+        raise OutputError(f"folder {out} holds no {' or '.join(OURS)}, so --force will not replace it; remove it yourself")
     return final
 
 
@@ -123,9 +121,7 @@ def _make(final: Path, stage: Path) -> list[Path]:
             _remove_if_empty(folder)
         if _disk_full(error):
             raise _failed(final, error) from error
-        raise OutputError(
-            f"output folder {final} cannot be made: {error.strerror or error}; give another --out"
-        ) from error
+        raise OutputError(f"output folder {final} cannot be made: {error.strerror or error}; give another --out") from error
     return made
 
 

@@ -22,8 +22,8 @@ from ropewalk.core.record import SCHEMA_VERSION
 from ropewalk.engines import llamacpp
 from ropewalk.engines import transformers as stock
 from ropewalk.hosts.gguf import tensors, tokenizer, weights
-from ropewalk.hosts.gguf.positions import reading_of
 from ropewalk.hosts.gguf.header import Header, read_header
+from ropewalk.hosts.gguf.positions import reading_of
 from ropewalk.hosts.staging import check_out, staged
 
 NEEDED = ("gguf", "transformers", "torch")
