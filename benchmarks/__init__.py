@@ -1,0 +1,1 @@
+"""Numbers, side by side with a named peer in one run, as ratios. Never run as tests."""
