@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a stated threshold was missed; 2 the input is wrong, with 
 """
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -26,19 +27,29 @@ class Parser(argparse.ArgumentParser):
         """One line instead of the whole usage."""
         self.exit(2, f"ropewalk: {message}; see {self.prog} --help\n")
 
+    def options(self) -> list[str]:
+        """Every long option it takes."""
+        return [name for name in self._option_string_actions if name.startswith("--")]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; the exit code."""
     parser = make_parser()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verbs = _verbs(parser)
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in verbs:
-        print(f"ropewalk: unknown verb {arguments[0]!r}; {near(arguments[0], verbs)}", file=sys.stderr)
+    known = verbs(parser)
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in known:
+        print(f"ropewalk: unknown verb {arguments[0]!r}; {near(arguments[0], known)}", file=sys.stderr)
         return 2
-    args = parser.parse_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    if rest:
+        said = known.get(arguments[0], parser)
+        tail = near(rest[0].partition("=")[0], said.options()) if rest[0].startswith("-") else "quote a name with spaces"
+        said.error(f"{said.prog} does not take {rest[0]!r}; {tail}")
     if not hasattr(args, "verb"):
         parser.print_help()
         return 0
+    # Libraries draw bars of their own over ours, terminal or not.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         code: int = args.verb(args)
         sys.stdout.flush()
@@ -53,20 +64,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; nothing can be said to them any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _system(error)
+    except MemoryError:
+        print("ropewalk: out of memory; free some, or give a smaller --length, and run again", file=sys.stderr)
+        return 3
 
 
-def _verbs(parser: argparse.ArgumentParser) -> list[str]:
+def _system(error: OSError) -> int:
+    """What the system refused, in a sentence. Checks come first everywhere; this is for what changes after them."""
+    where = f" ({error.filename})" if error.filename else ""
+    print(f"ropewalk: {error.strerror or error}{where}; mend that and run the command again", file=sys.stderr)
+    return 3 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM) else 2
+
+
+def verbs(parser: argparse.ArgumentParser) -> dict[str, Parser]:
+    """The parser of each verb, in the order of the flow."""
     (actions,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    return list(actions.choices)
+    return dict(actions.choices)
 
 
 def make_parser() -> Parser:
     """All verbs, in the order of the flow."""
     parser = Parser(prog="ropewalk", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"ropewalk {_version()}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
+    added = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
     for add in (_add_methods, _add_inspect, _add_convert, _add_extend, _add_measure, _add_compare, _add_report):
-        add(verbs)
+        add(added)
     return parser
 
 
@@ -316,8 +340,6 @@ def run_compare(args: argparse.Namespace) -> int:
     """`ropewalk compare SOURCE --methods ... --length L --text FILE... --out DIR`."""
     from ropewalk.api.runs import compare
 
-    for name in ("crop_windows", "depths", "haystacks"):
-        _positive(name, getattr(args, name))
     rows = compare(
         args.source,
         methods=args.methods,
@@ -387,13 +409,6 @@ def _count(text: str) -> int:
     from ropewalk.core.plan import parse_length
 
     return 0 if text.strip() == "0" else parse_length(text)
-
-
-def _positive(name: str, value: int) -> None:
-    from ropewalk.core.errors import InputError
-
-    if value < 1:
-        raise InputError(f"--{name.replace('_', '-')} is a whole number of at least 1, got {value}")
 
 
 def _print_json(content: Any) -> int:

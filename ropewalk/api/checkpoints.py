@@ -69,7 +69,7 @@ def extend(
     from ropewalk.hosts import folder
 
     made, found = plan_to_write(source, method, length=length, lineage=lineage, **options)
-    checkpoint = folder.open_checkpoint(source)
+    checkpoint = folder.open_checkpoint(source, weights=True)
     notes = folder.write_extended(checkpoint, made, Path(out), force=force, geometry=found)
     config = {"method": made.method, "length": made.length, "lineage": lineage, "force": force}
     return _card("extend", source, out, config, found, {made.method: made.to_dict()}, notes)
@@ -108,7 +108,7 @@ def load(path: str | Path, **options: Any) -> tuple[Any, Any]:
     need("hf", "torch", "transformers", "safetensors")
     from ropewalk.hosts import folder, live
 
-    checkpoint = folder.open_checkpoint(path)
+    checkpoint = folder.open_checkpoint(path, weights=True)
     if checkpoint.kind == "gguf":
         raise InputError(f"{path} is a GGUF file; make a transformers folder of it first with ropewalk convert")
     if checkpoint.kind != "folder":

@@ -1,4 +1,4 @@
-"""One run of compare or measure, from an opened source to its report. Imports torch: only ever imported by a running verb."""
+"""One run of compare or measure, from an opened source to its rows. Imports torch: only ever imported by a running verb."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,8 @@ from ropewalk.core.record import Card, Measurement
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document, read_documents
 from ropewalk.hosts import folder, live
-from ropewalk.measure.comparison import Subject, run_cells
-from ropewalk.measure.protocols import protocol_rows, run_protocols
+from ropewalk.measure.comparison import Subject, build_haystack, haystack_specs, run_cells
+from ropewalk.measure.protocols import protocol_rows, run_protocols, windows_of
 from ropewalk.measure.rows import Facts, Rows
 from ropewalk.measure.settings import CROP, Settings
 
@@ -41,7 +41,7 @@ class Job:
 
     def run(self) -> list[Measurement]:
         """Measures what is missing and returns all rows. The run folder is made only after every input was checked."""
-        checkpoint = folder.open_checkpoint(self.source)
+        checkpoint = folder.open_checkpoint(self.source, weights=True)
         if checkpoint.kind != "folder":
             raise InputError(
                 f"{self.source} is a {checkpoint.kind} and cannot be run; give a folder with safetensors weights"
@@ -62,6 +62,8 @@ class Job:
             geometry=self.geometry,
             reload=None if chosen == torch.float32 else self._reload(checkpoint.path, device),
         )
+        with self.progress.task("checking the inputs"):
+            self._rehearse(subject, documents)
         card = self._card(checkpoint, documents, str(chosen).removeprefix("torch."), str(device))
         run = Run.open(self.out, card, force=self.force, resume=self.resume)
         try:
@@ -73,6 +75,19 @@ class Job:
             run.save_card("failed")
             raise
         return rows
+
+    def _rehearse(self, subject: Subject, documents: Sequence[Document]) -> None:
+        """Everything that can be refused, tried before a folder is made: carrying each plan, windows, haystacks."""
+        settings = self.settings
+        for label in self.plans:
+            for length in {min(subject.window, settings.length), settings.length}:
+                with subject.put_on(label, length):
+                    pass
+        for protocol in settings.protocols:
+            windows_of(protocol, settings, subject.window)
+        specs = {(spec.length, spec.index, spec.depths): spec for spec in haystack_specs(subject, settings)}
+        for spec in specs.values():
+            build_haystack(subject, documents[0], spec, settings)
 
     def _measure(self, subject: Subject, documents: list[Document], run: Run) -> list[Measurement]:
         run_cells(subject, documents, self.settings, run, self.progress)
@@ -97,7 +112,7 @@ class Job:
         return reload
 
     def _card(self, checkpoint: Any, documents: Sequence[Document], dtype: str, device: str) -> Card:
-        name = Path(self.source).name
+        name = Path(self.source).name or Path(self.source).resolve().name
         return Card(
             verb=self.verb,
             model=name,

@@ -15,6 +15,9 @@ from ropewalk.core.record import Measurement
 from ropewalk.core.run import check_out
 
 BASELINES = ("none", "crop")
+LARGEST_SEED = 2**32 - 1
+MOST = 1000
+"""Of anything that is counted out; beyond it a number is taken for a slip of the finger."""
 
 
 def split_methods(given: str | Iterable[str]) -> list[str]:
@@ -35,6 +38,15 @@ def make_plans(found: Geometry, specs: Sequence[str], length: int) -> dict[str, 
     """Label to plan; the baselines first, always."""
     labels = [*BASELINES, *(spec for spec in specs if spec not in BASELINES)]
     return {label: find(label).plan(found, length) for label in labels}
+
+
+def check_numbers(*, seed: int, **counts: int) -> None:
+    """Raises `InputError` unless the seed and each count can be meant."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"a seed lies between 0 and {LARGEST_SEED}, got {seed}")
+    for name, value in counts.items():
+        if not 1 <= value <= MOST:
+            raise InputError(f"the number of {name.replace('_', ' ')} lies between 1 and {MOST}, got {value}")
 
 
 def compare(
@@ -62,10 +74,11 @@ def compare(
     """Carries each plan onto the model in turn, measures, and leaves a run folder with its report.
 
     `none` and `crop` are always carried. `retrieval` names the methods of the retrieval map (default: none, crop, and yarn
-    or else the last method; an empty list for no map), `lengths` its lengths (default: half the trained length and `length`).
+    or else the last method; an empty list for no map), `lengths` its lengths (default: half the trained length and all).
 
     Raises `InputError`s before any folder is made, `MachineError` where the machine gives up: then `resume` goes on.
     """
+    check_numbers(seed=seed, crop_windows=crop_windows, depths=depths, haystacks=haystacks)
     tokens = parse_length(length)
     specs = split_methods(methods)
     found = geometry(source, lineage=lineage)
@@ -135,6 +148,7 @@ def measure(
     """
     from ropewalk.measure.settings import DISJOINT, SLIDING, TRUNCATE, Settings
 
+    check_numbers(seed=seed)
     known = (DISJOINT, SLIDING, TRUNCATE)
     for name in protocols:
         if name not in known:

@@ -146,8 +146,8 @@ class Card:
     schema_version: int = SCHEMA_VERSION
 
     @property
-    def hash(self) -> str:
-        """12 hex digits over what was asked: source, config, plans, documents, seed, dtype, device."""
+    def question(self) -> dict[str, Any]:
+        """What was asked, in JSON types: two runs with the same question may share their cells."""
         question = {
             "source": {key: value for key, value in self.source.items() if key != "path"},
             "config": {key: value for key, value in self.config.items() if key not in ("out", "resume", "force")},
@@ -157,7 +157,13 @@ class Card:
             "dtype": self.dtype,
             "device": self.device,
         }
-        return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:12]
+        content: dict[str, Any] = json.loads(json.dumps(question, sort_keys=True))
+        return content
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits over the question."""
+        return hashlib.sha256(json.dumps(self.question, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
         """The content of card.json."""
@@ -172,7 +178,8 @@ class Card:
 
 def safe_name(name: str) -> str:
     """`name` reduced to [A-Za-z0-9._-] with a short hash of the true name, so that two names never share a file."""
-    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    # A file name that is not UTF-8 reaches us as lone surrogates.
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:6]
     reduced = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60]
     return f"{reduced or 'unnamed'}-{digest}"
 
@@ -197,7 +204,11 @@ class Record:
             raise SourceError(
                 f"{folder} is not a run folder: {error}; expected the card.json that compare and measure write"
             ) from error
-        rows = [Measurement.from_dict(row) for row in read_lines(folder / "measurements.jsonl")]
+        lines = read_lines(folder / "measurements.jsonl")
+        try:
+            rows = [Measurement.from_dict(row) for row in lines]
+        except TypeError as error:
+            raise SourceError(f"{folder / 'measurements.jsonl'} has a row that is no measurement ({error})") from error
         return cls(path=folder, card=card, measurements=rows, samples=list(read_lines(folder / "samples.jsonl")))
 
     def arrays(self, method: str, kind: str = "nll") -> dict[str, NDArray[np.float32]]:
@@ -206,7 +217,7 @@ class Record:
         for name, what in self.card.files.items():
             file = self.path / name
             if name.startswith(f"{kind}/") and what["method"] == method and file.is_file():
-                arrays[what["document"]] = np.load(file, allow_pickle=False)
+                arrays[what["document"]] = read_array(file)
         return arrays
 
     def rows(self, metric: str, **fields: Any) -> list[Measurement]:
@@ -218,16 +229,27 @@ class Record:
         ]
 
 
+def read_array(path: Path) -> NDArray[np.float32]:
+    """An array of a run folder. Raises `SourceError` where the file is not what a run writes."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise SourceError(f"{path} is not an array ({error}); remove it and run again with --resume") from error
+    return np.asarray(array, dtype=np.float32)
+
+
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON-lines file; nothing where it does not exist; stops before a half-written last line."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for line in lines:
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 return
             try:
                 content = json.loads(line)
             except ValueError as error:
                 raise SourceError(f"{path} has a broken line ({error}); expected one JSON object a line") from error
+            if not isinstance(content, dict):
+                raise SourceError(f"{path} has a line that is no JSON object but {content!r:.40}")
             yield content

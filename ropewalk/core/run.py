@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from errno import EDQUOT, ENOSPC
+from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.core.errors import MachineError, OutputError
-from ropewalk.core.record import Card, Measurement, read_lines, safe_name
+from ropewalk.core.record import Card, Measurement, read_array, read_lines, safe_name
+
+FIRST_STAGE = ".card.json.part"
+"""What is in a run folder before anything else is."""
 
 
 @contextmanager
 def full_disk_is_told(path: Path) -> Iterator[None]:
-    """Turns "no space left" into `MachineError` with the way out."""
+    """Turns "no space left" and a disk that fails into `MachineError` with the way out."""
     try:
         yield
     except OSError as error:
@@ -33,6 +36,8 @@ def full_disk_is_told(path: Path) -> Iterator[None]:
             raise MachineError(
                 f"the disk is full while writing {path.name}; free some space and run again with --resume"
             ) from error
+        if error.errno == EIO:
+            raise MachineError(f"the disk failed while writing {path.name}; mend it and run again with --resume") from error
         raise
 
 
@@ -57,12 +62,15 @@ def check_out(out: str | Path, *, force: bool = False, resume: bool = False) -> 
 
     Raises `OutputError` where it exists and neither word was said, where both were, or where it is no run folder.
     """
+    if not str(out).strip():
+        raise OutputError("the output folder has no name; give --out DIR")
     path = Path(out)
     if force and resume:
         raise OutputError("--force and --resume contradict each other; say one of them")
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file, expected a folder to write into; give another --out")
-    if path.is_dir() and any(path.iterdir()):
+    # A run that was killed while it wrote its very first file leaves that file's stage alone: as good as nothing.
+    if path.is_dir() and any(inside.name != FIRST_STAGE for inside in path.iterdir()):
         if not (force or resume):
             raise OutputError(
                 f"{path} exists and is not empty; say --resume to go on, --force to start anew, or another --out"
@@ -93,8 +101,11 @@ class Run:
             return cls._resumed(path, card)
         if force and path.is_dir():
             shutil.rmtree(path)
-        with full_disk_is_told(path):
-            path.mkdir(parents=True, exist_ok=True)
+        try:
+            with full_disk_is_told(path):
+                path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be made ({error.strerror}); give another --out") from error
         card.started = card.started or datetime.now(UTC).isoformat(timespec="seconds")
         run = cls(path, card)
         run.save_card()
@@ -104,16 +115,15 @@ class Run:
     def _resumed(cls, path: Path, card: Card) -> "Run":
         try:
             old = Card.from_dict(json.loads((path / "card.json").read_text(encoding="utf-8")))
+            was, now = old.question, card.question
         except (ValueError, TypeError, AttributeError) as error:
             raise OutputError(f"{path}/card.json cannot be read ({error}); start anew with --force") from error
-        if old.hash != card.hash:
-            changed = [
-                key
-                for key in ("source", "config", "plans", "documents", "seed", "dtype", "device")
-                if getattr(old, key) != getattr(card, key)
-            ]
+        if was != now:
+            # The config holds everything else, so it is opened up: "text" says more than "config".
+            flat = [{**question.pop("config"), **question} for question in (was, now)]
+            changed = sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))
             raise OutputError(
-                f"{path} answers another question (it differs in {', '.join(changed) or 'its arguments'}); "
+                f"{path} answers another question (it differs in {', '.join(changed)}); "
                 "repeat the first command with --resume, or give another --out"
             )
         card.started, card.files = old.started, old.files
@@ -158,8 +168,7 @@ class Run:
 
     def load(self, kind: str, method: str, document: str) -> NDArray[np.float32]:
         """An array of a finished cell, float32."""
-        array: NDArray[np.float32] = np.load(self.path / self.array_file(kind, method, document), allow_pickle=False)
-        return array
+        return read_array(self.path / self.array_file(kind, method, document))
 
     def save(self, kind: str, method: str, document: str, array: NDArray[np.float32]) -> None:
         """Puts an array of a finished cell on disk, the card first so that no array is nameless."""

@@ -73,7 +73,7 @@ def run_cells(subject: Subject, documents: Sequence[Document], settings: Setting
     try:
         for document in documents:
             _likelihood_cells(subject, document, settings, run, progress)
-        for spec in _haystack_specs(subject, settings):
+        for spec in haystack_specs(subject, settings):
             _retrieval_cell(subject, documents[0], spec, settings, run, progress)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise MachineError(_out_of_memory(settings.length)) from error
@@ -220,7 +220,8 @@ class HaystackSpec:
         return (self.label, self.protocol, self.length, self.index, self.depths)
 
 
-def _haystack_specs(subject: Subject, settings: Settings) -> list[HaystackSpec]:
+def haystack_specs(subject: Subject, settings: Settings) -> list[HaystackSpec]:
+    """Every retrieval cell that the settings ask for."""
     specs = []
     for protocol in settings.retrieval_protocols:
         for length in settings.retrieval_lengths:
@@ -240,6 +241,18 @@ def _haystack_specs(subject: Subject, settings: Settings) -> list[HaystackSpec]:
     return specs
 
 
+def build_haystack(subject: Subject, document: Document, spec: HaystackSpec, settings: Settings) -> needle.Haystack:
+    """The haystack of a cell; the same for every method. Raises `TextError` where the length leaves no room."""
+    return needle.build(
+        subject.tokenizer,
+        document.ids[document.prefix.size :],
+        length=spec.length,
+        depths=spec.depths,
+        seed=settings.seed * 1_000_003 + spec.index,
+        prefix=document.prefix,
+    )
+
+
 def _retrieval_cell(
     subject: Subject, document: Document, spec: HaystackSpec, settings: Settings, run: Run, progress: Progress
 ) -> None:
@@ -249,11 +262,7 @@ def _retrieval_cell(
     }
     if spec.key in done:
         return
-    filler = document.ids[document.prefix.size :]
-    seed = settings.seed * 1_000_003 + spec.index
-    stack = needle.build(
-        subject.tokenizer, filler, length=spec.length, depths=spec.depths, seed=seed, prefix=document.prefix
-    )
+    stack = build_haystack(subject, document, spec, settings)
     with progress.task(f"{spec.protocol} {spec.length} {spec.label}", _flops(spec.length)):
         began = time.monotonic()
         answers, note = _answers(subject, stack, spec, progress, run)
@@ -268,7 +277,7 @@ def _retrieval_cell(
                 "asked_length": spec.length,
                 "length": stack.length if spec.protocol != NO_CONTEXT else int(q.question.size + q.answer.size),
                 "haystack": spec.index,
-                "seed": seed,
+                "seed": stack.seed,
                 "asked_depths": list(spec.depths),
                 "asked_depth": asked,
                 "depth": q.depth,
@@ -343,7 +352,7 @@ def _outstanding(subject: Subject, documents: Sequence[Document], settings: Sett
     done = {(s["method"], s["protocol"], s["asked_length"], s["haystack"]) for s in run.samples()}
     cells += [
         (spec.label, _flops(spec.length))
-        for spec in _haystack_specs(subject, settings)
+        for spec in haystack_specs(subject, settings)
         if spec.key[:4] not in done and spec.protocol != NO_CONTEXT
     ]
     return cells

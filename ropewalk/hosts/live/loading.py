@@ -68,9 +68,16 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
+        chosen = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"device is auto or a torch device such as cpu or cuda:0, got {device!r}") from error
+    try:
+        # Whether this build and this machine have the device shows only when something is put there.
+        torch.ones(1, device=chosen).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).strip().partition("\n")[0].partition(". ")[0]
+        raise InputError(f"device {str(device)!r} cannot be used here ({first}); say --device cpu or auto") from error
+    return chosen
 
 
 def choose_dtype(device: str | torch.device) -> tuple[torch.dtype, str]:
