@@ -46,7 +46,7 @@ class Target:
     """Tokens up to which `short` holds; the plan's length for a static plan."""
     shape: Shape
     base: float
-    """The base that the config names now."""
+    """The base of the state that the plan departs from."""
     kept: dict[str, Any]
     factor: float
     """The plan's stretch, for fields that want one: at least 1."""
@@ -125,7 +125,6 @@ def _target(group: Group, geometry: Geometry, plan: Plan, shape: Shape, params: 
         short, word, switch = first.groups[group.label], last.groups[group.label], first.longest
     assert word is not None
     assert short is not None
-    assert group.base is not None
     if (short.attention_factor, short.logit_scale) != (word.attention_factor, word.logit_scale):
         raise HostError(
             f"transformers has one attention factor for both regimes of longrope, got {short.attention_factor:g} short and "
@@ -137,7 +136,7 @@ def _target(group: Group, geometry: Geometry, plan: Plan, shape: Shape, params: 
         short=short,
         switch=switch,
         shape=replace(shape, declared=plan.length),
-        base=group.base,
+        base=geometry.start(group).nominal_base,
         kept={key: values[key] for key in KEPT if values.get(key) is not None},
         factor=max(float(plan.factor), 1.0),
         length=plan.length,
@@ -266,13 +265,16 @@ def _divisors(target: Target) -> Iterator[dict[str, Any]]:
     if np.any(word.inv_freq <= 0.0) or np.any(short.inv_freq <= 0.0):
         return
     plain = geometric(target.base, 2 * word.inv_freq.size)
+    with np.errstate(over="ignore"):
+        lists = {"short_factor": plain / short.inv_freq, "long_factor": plain / word.inv_freq}
+    if not all(np.all(np.isfinite(divisors)) for divisors in lists.values()):
+        return
     params: dict[str, Any] = {
         "rope_type": "longrope",
         "rope_theta": target.base,
         **target.kept,
         "factor": target.factor,
-        "short_factor": [float(x) for x in plain / short.inv_freq],
-        "long_factor": [float(x) for x in plain / word.inv_freq],
+        **{key: [float(x) for x in divisors] for key, divisors in lists.items()},
         "attention_factor": word.attention_factor,
         "short_mscale": word.attention_factor,
         "long_mscale": word.attention_factor,
