@@ -79,13 +79,14 @@ def adapter_refused(checkpoint: Checkpoint) -> UnsupportedError:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises `SourceError` where it is missing, broken, huge or no object."""
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise SourceError(f"{path} has {path.stat().st_size} bytes, which is too much for a JSON file of a checkpoint")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        size = path.stat().st_size
+        content = json.loads(path.read_text(encoding="utf-8")) if size <= LARGEST_JSON else None
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is not JSON ({error}); restore it from where the checkpoint came from") from error
     except OSError as error:
         raise SourceError(f"{path} cannot be read ({error.strerror or error})") from error
+    if size > LARGEST_JSON:
+        raise SourceError(f"{path} has {size} bytes, which is too much for a JSON file of a checkpoint")
     if not isinstance(content, dict):
         raise SourceError(f"{path} holds a JSON {type(content).__name__}, expected an object")
     return content
