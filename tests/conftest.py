@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import Command, Result
+from tiny import TEXT_TOKENS, write_tiny_checkpoint
 
 # Read when huggingface_hub and transformers are imported, so before any test imports them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-
-TRAINED_LENGTH = 64
-TEXT_TOKENS = 40_000
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,40 +29,6 @@ def fresh_memory_is_nan() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(False)
     torch.utils.deterministic.fill_uninitialized_memory = before
-
-
-def write_tiny_checkpoint(folder: Path, *, seed: int = 0, **fields: object) -> Path:
-    """A random Llama with a byte-level tokenizer, as `save_pretrained` writes them; `fields` change its config."""
-    import torch
-    from tokenizers import Tokenizer, decoders, pre_tokenizers
-    from tokenizers.models import BPE
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<s>": 0, "</s>": 1} | {letter: index + 2 for index, letter in enumerate(alphabet)}
-    tokenizer = Tokenizer(BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", model_max_length=TRAINED_LENGTH
-    )
-    wrapped.save_pretrained(folder)
-    config = {
-        "vocab_size": len(vocabulary),
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "max_position_embeddings": TRAINED_LENGTH,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        **fields,
-    }
-    torch.manual_seed(seed)
-    LlamaForCausalLM(LlamaConfig(**config)).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +48,20 @@ def long_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
         size += len(lines[-1])
     path.write_text("".join(lines)[:TEXT_TOKENS], encoding="ascii")
     return path
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs one command line in this process, as a shell would see it."""
+    from ropewalk.cli import main
+
+    def run(*arguments: object) -> Result:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run

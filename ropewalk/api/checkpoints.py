@@ -38,7 +38,7 @@ def convert(
     need("hf", "torch", "transformers", "gguf", "safetensors")
     from ropewalk.hosts import gguf
 
-    notes = gguf.convert(Path(source), Path(out), dtype=dtype, force=force, progress=progress)
+    notes = gguf.convert(source, out, dtype=dtype, force=force, progress=progress)
     return _card("convert", source, out, {"dtype": dtype, "force": force}, geometry(out), {}, notes)
 
 
@@ -70,7 +70,7 @@ def extend(
 
     made, found = plan_to_write(source, method, length=length, lineage=lineage, **options)
     checkpoint = folder.open_checkpoint(source, weights=True)
-    notes = folder.write_extended(checkpoint, made, Path(out), force=force, geometry=found)
+    notes = folder.write_extended(checkpoint, made, out, force=force, geometry=found)
     config = {"method": made.method, "length": made.length, "lineage": lineage, "force": force}
     return _card("extend", source, out, config, found, {made.method: made.to_dict()}, notes)
 
