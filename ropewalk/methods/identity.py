@@ -4,6 +4,10 @@
 reading only the last tokens that fit its trained window: the null hypothesis, since a stretch that loses to throwing text
 away has not earned its name.
 
+Where a checkpoint carries a stretch that was put on without training, the untouched model of `none` is the checkpoint as it
+ships, and `crop` is the model as its weights were trained: the origin's frequencies and length. Otherwise an untrained
+stretch would be its own baseline.
+
 Given up: cropping is a matter of which tokens are read, and a plan only speaks of frequencies, so `crop` plans the identity
 and says how many tokens to keep in its options; whoever measures obeys that.
 """
@@ -50,15 +54,28 @@ class Crop(Untouched):
             require(self.id, "keep_last", self.keep_last, above=1, inclusive=True)
 
     def plan(self, geometry: Geometry, length: int) -> Plan:
-        """The identity, with `keep_last` in its options.
+        """The identity (of the origin, under an untrained stretch), with `keep_last` in its options.
 
         Raises `LengthError`, and `MethodError` where `keep_last` is more than the model was trained to read.
         """
-        keep_last = geometry.trained_length if self.keep_last is None else self.keep_last
-        if keep_last > geometry.trained_length:
+        longest = geometry.window_length
+        keep_last = longest if self.keep_last is None else self.keep_last
+        if keep_last > longest:
             raise MethodError(
-                f"crop:keep_last={keep_last} is more than the trained length {geometry.trained_length} of this model; "
+                f"crop:keep_last={keep_last} is more than the trained length {longest} of this model; "
                 "give fewer tokens, or leave it out"
             )
         options: dict[str, Any] = {**self.options(), "keep_last": keep_last}
-        return dataclasses.replace(super().plan(geometry, length), options=options)
+        words = as_trained(geometry) if geometry.from_origin else identity(geometry)
+        return dataclasses.replace(self.make_plan(geometry, check_length(length), 1.0, words), options=options)
+
+
+def as_trained(geometry: Geometry) -> dict[str, Frequencies | None]:
+    """The words of the last state the weights were trained in."""
+    words: dict[str, Frequencies | None] = {group.label: None for group in geometry.groups}
+    for group in geometry.extended_groups:
+        start = geometry.start(group)
+        words[group.label] = Frequencies(
+            inv_freq=start.inv_freq, attention_factor=start.attention_factor, logit_scale=start.logit_scale
+        )
+    return words

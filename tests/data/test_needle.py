@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from characters import Characters
 
 from ropewalk.core.errors import TextError
 from ropewalk.data.tasks import needle
-from tests.measure.conftest import Characters
 
 FILLER = np.asarray(Characters()("The sea was calm. A gull cried over the bay. " * 400)["input_ids"])
 NO_PREFIX = np.zeros(0, dtype=np.int64)
@@ -72,7 +72,7 @@ def test_the_bos_token_comes_first():
 
 
 def test_no_room_says_the_smallest_length():
-    with pytest.raises(TextError, match="leave no room for 5 needles; the smallest length is (\\d+)") as caught:
+    with pytest.raises(TextError, match="leave no room for 5 needles; the smallest length is") as caught:
         build(length=300)
     smallest = int(str(caught.value).rsplit(" ", 1)[1])
     assert build(length=smallest).length == smallest

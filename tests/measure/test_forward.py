@@ -1,5 +1,6 @@
 """One pass with a chunked head against stock calls."""
 
+import families
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,6 @@ import torch
 from ropewalk.core.errors import UnsupportedError
 from ropewalk.measure import forward as forward_module
 from ropewalk.measure.forward import Forward, divergence
-from tests import families
 
 FAMILIES = ["llama", "qwen3", "gpt-neox", "gemma3", "olmo3", "gpt-oss", "smollm3", "deepseek-v3", "qwen3.5"]
 

@@ -1,5 +1,6 @@
 """Shared prefill against stand-alone prompts, in float32, and what an answer says."""
 
+import families
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,6 @@ import torch
 from ropewalk.data.tasks import needle
 from ropewalk.measure.forward import Forward
 from ropewalk.measure.retrieval import Prefilled, answer_all, answer_alone
-from tests import families
 
 DEPTHS = (0.1, 0.5, 0.9)
 FAMILIES = ["llama", "gpt-neox", "gemma3", "olmo3", "gpt-oss", "smollm3", "deepseek-v3", "qwen3.5"]
