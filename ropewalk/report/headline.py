@@ -9,7 +9,8 @@ from ropewalk.report.words import MINUS, MISSING, basis, interval, number, short
 
 WIDTH = 120
 """Columns of a terminal that the table may use."""
-LABEL = 27
+SHORTEST_LABEL = 12
+"""Columns that a method's name keeps however wide the numbers are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,10 @@ def terminal_table(record: Record) -> str:
     """The headline table as plain ASCII text, aligned, at most 120 columns wide."""
     facts = Facts.of(record)
     table = _terminal_rows(facts)
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    others = [max(len(row[i]) for row in table) for i in range(1, len(table[0]))]
+    room = max(SHORTEST_LABEL, WIDTH - sum(others) - 2 * len(others))
+    table = [[_shortened(row[0], room), *row[1:]] for row in table]
+    widths = [max(len(row[0]) for row in table), *others]
     drawn = [
         "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
         for row in table
@@ -113,7 +117,7 @@ def _terminal_rows(facts: Facts) -> list[list[str]]:
     ]
     rows = [
         [
-            _shortened(line.label),
+            line.label,
             factor_text(line),
             number(line.inside),
             number(line.beyond),
@@ -149,8 +153,9 @@ def _foot(facts: Facts) -> list[str]:
     return ["", *textwrap.wrap(ascii_text("; ".join(words) + "."), WIDTH)]
 
 
-def _shortened(label: str) -> str:
-    return label if len(label) <= LABEL else f"{label[: LABEL - 11]}...{label[-8:]}"
+def _shortened(label: str, room: int) -> str:
+    # The end of a label tells variants of one method apart as well as its beginning.
+    return label if len(label) <= room else f"{label[: room - 3 - room // 3]}...{label[-(room // 3) :]}"
 
 
 def ascii_text(text: str) -> str:

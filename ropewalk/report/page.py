@@ -183,8 +183,8 @@ def headline_note(facts: Facts) -> str:
     text = f"Inside: the first {tokens(facts.trained_length)} tokens. "
     if "crop" in facts.tokens:
         text += (
-            "Same tokens: the targets that crop scored, so that methods can be compared; their difference to crop is the net "
-            "gain. "
+            "Same tokens: the targets that crop scored, so that methods can be compared; their difference to crop is the "
+            "net gain. "
         )
     else:
         text += "No crop in this run: beyond is the mean over all tokens there. "

@@ -16,7 +16,7 @@ body {
   margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
 }
-main, footer { max-width: 62rem; margin: 0 auto; padding: 0 1.25rem; }
+main, footer { max-width: 66rem; margin: 0 auto; padding: 0 1.25rem; }
 header { padding: 2.5rem 0 0.5rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 0 0 0.8rem; }
@@ -44,8 +44,10 @@ th, td { padding: 0.34rem 0.9rem 0.34rem 0; text-align: left; vertical-align: to
 thead th { color: var(--muted); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 600; }
 #headline td { white-space: pre; }
-#headline th { max-width: 7.5rem; }
-#run td, #run th, #findings td { overflow-wrap: anywhere; }
+#headline thead th { max-width: 6.6rem; }
+#headline table { font-size: 0.84rem; }
+#headline th, #headline td { padding-right: 0.65rem; }
+#run td, #findings td { overflow-wrap: break-word; max-width: 44rem; }
 details { margin-top: 0.9rem; }
 summary { cursor: pointer; color: var(--accent); font-size: 0.92rem; }
 details .scroll { max-height: 26rem; overflow: auto; margin-top: 0.6rem; }
@@ -56,7 +58,7 @@ footer { color: var(--muted); font-size: 0.85rem; padding-bottom: 2.5rem; }
 @media print {
   body { background: none; font-size: 10.5pt; }
   section { border: 0; padding: 0; margin: 0 0 1.4rem; border-radius: 0; }
-  figure, tr, .lead { break-inside: avoid; }
+  figure, tr, .lead, #headline { break-inside: avoid; }
   h2 { break-after: avoid; }
   details:not([open]) { display: none; }
   .scroll { overflow: visible; }

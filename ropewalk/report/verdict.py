@@ -105,7 +105,8 @@ def untouched(facts: Facts) -> str:
             f"{text} It stays within {LOST:g} nats of cropping all the way: this text does not show that it needs a method."
         )
     start = f"From position {tokens(bad.low)} on" if bad is not windows[0] else "From the first targets beyond that length"
-    return f"{text} {start} it is more than {LOST:g} nats per token worse than cropping (net gain {number(bad.value, sign=True)} there)."
+    there = f"net gain {number(bad.value, sign=True)} there"
+    return f"{text} {start} it is more than {LOST:g} nats per token worse than cropping ({there})."
 
 
 def gain(facts: Facts, label: str) -> str:

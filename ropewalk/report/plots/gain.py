@@ -54,8 +54,8 @@ class _Gain(Plot):
     def caption(self, facts: Facts) -> str:
         text = (
             f"NLL under crop (the untouched model reading only the last {tokens(facts.trained_length)} tokens) minus NLL "
-            "under the method, on the same tokens. Above zero the method reads better than cropping; below zero cropping reads "
-            "better in likelihood, and the stretch has bought no prediction. Bands and bars are intervals"
+            "under the method, on the same tokens. Above zero the method reads better than cropping; below zero cropping "
+            "reads better in likelihood, and the stretch has bought no prediction. Bands and bars are intervals"
         )
         text += ", within-document." if facts.within_document else " over documents."
         if clipped(facts):

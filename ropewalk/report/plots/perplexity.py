@@ -43,7 +43,7 @@ class _Perplexity(Plot):
     def caption(self, facts: Facts) -> str:
         return (
             "exp of the mean NLL of the first N tokens (protocol prefix), N on the x axis. It averages from the first token "
-            "on, so it reacts late: the figure above says at which position a method stops reading. Cropping and plans that "
+            "on, so it reacts late: the first figure says at which position a method stops reading. Cropping and plans that "
             "depend on the length have no such curve."
         )
 

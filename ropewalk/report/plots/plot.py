@@ -70,10 +70,10 @@ def mark_trained(axes: Any, facts: Facts, theme: Theme, *, text: bool = True) ->
             f"trained to {facts.trained_length:,}",
             (facts.trained_length, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(4, -3),
+            xytext=(0, 2),
             textcoords="offset points",
-            va="top",
-            ha="left",
+            va="bottom",
+            ha="center",
             fontsize=8.5,
             color=theme.muted,
         )

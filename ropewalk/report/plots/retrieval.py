@@ -51,8 +51,8 @@ class _Retrieval(Plot):
         text = (
             "Each cell: the share of answers that are exactly right (teacher-forced: every token of the answer is the first "
             "choice), with the number of questions n; below it the mean log-probability of the answers. Depth 0 is the "
-            f"start of the text. Lengths beyond {tokens(facts.trained_length)} tokens are beyond the trained length, and there "
-            "crop cannot see keys that it cut away."
+            f"start of the text. Lengths beyond {tokens(facts.trained_length)} tokens are beyond the trained length, and "
+            "there crop cannot see keys that it cut away."
         )
         if facts.record.rows("retrieval_exact", protocol=CONTROL):
             text += " The row no text asks the same questions without the text: what is answered there was guessed."
