@@ -158,18 +158,23 @@ def test_a_hub_id_is_fetched(make_folder: Make, monkeypatch: pytest.MonkeyPatch)
     assert asked == [("org/name", False), ("org/name-1.5_b", True)]
 
 
-def test_the_hub_client_is_asked_shortly_and_never_for_code(make_folder: Make, monkeypatch: pytest.MonkeyPatch):
+def test_the_hub_is_asked_once_and_never_for_code(make_folder: Make, monkeypatch: pytest.MonkeyPatch):
     import huggingface_hub
 
     folder, asked = make_folder(), []
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args, **words: asked.append((args, words)))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **words: asked.append((args, words)) or folder)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **words: asked.append((name, words)) or folder)
     assert hub.fetch("org/name", weights=True) == folder
-    [(first, words), (_, snapshot)] = asked
-    assert first == ("org/name", "config.json")
-    assert words["etag_timeout"] == snapshot["etag_timeout"] == hub.SECONDS
-    assert "*.safetensors" in snapshot["allow_patterns"]
-    assert not [pattern for pattern in snapshot["allow_patterns"] if pattern.endswith((".py", ".bin", "*"))][2:]
+    assert hub.fetch("org/name", weights=False) == folder
+    patterns = [words["allow_patterns"] for _, words in asked]
+    assert [name for name, _ in asked] == ["org/name", "org/name"]
+    assert asked[0][1]["etag_timeout"] == hub.SECONDS
+    assert ["*.safetensors" in pattern for pattern in patterns] == [True, False]
+    assert not {"*", "*.py", "*.bin"} & set(patterns[0])
+
+
+def test_a_name_that_the_hub_refuses(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(SourceError, match="is no path here, and the hub does not give it"):
+        hub.fetch("org/na--me", weights=False)
 
 
 def test_offline_is_honoured(tmp_path: Path):

@@ -8,7 +8,7 @@ from pathlib import Path
 from ropewalk.core.errors import SourceError
 
 SECONDS = 5.0
-"""How long the hub may take to answer."""
+"""How long the hub may take to answer for a file."""
 SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*")
 """Configuration, tokenizer and licences; never code, never pickles."""
 
@@ -16,7 +16,7 @@ SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOT
 def fetch(name: str, *, weights: bool) -> Path:
     """The folder of a hub id in the local cache, fetched where it is not there. Raises `SourceError`."""
     try:
-        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise SourceError(
@@ -24,8 +24,7 @@ def fetch(name: str, *, weights: bool) -> Path:
         ) from error
     patterns = [*SMALL, "*.safetensors"] if weights else list(SMALL)
     try:
-        # One small file first: it answers quickly whether the name exists at all.
-        hf_hub_download(name, "config.json", etag_timeout=SECONDS)
+        # A snapshot asks once whether the name exists, then looks in the cache; a single file is asked for again and again.
         return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=SECONDS))
     except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise SourceError(
