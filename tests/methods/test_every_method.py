@@ -15,6 +15,7 @@ from ropewalk.core.errors import LengthError, UnsupportedError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.method import Method, find, identity, methods
 from ropewalk.core.plan import Frequencies, Plan
+from ropewalk.methods.identity import as_trained
 
 IDS = sorted(methods())
 UNTOUCHED = ("none", "crop")
@@ -167,7 +168,7 @@ def test_plans_a_runtime_stretch_again_from_its_origin(method_id: str, plain: Ge
     length = once.trained_length * 2
     plan = minimal(method_id, plain).plan(once, length)
     if method_id in UNTOUCHED:
-        assert plan.groups == identity(once)
+        assert plan.groups == (as_trained(once) if method_id == "crop" else identity(once))
         return
     fresh = minimal(method_id, plain).plan(plain, length)
     assert plan.groups == fresh.groups
@@ -199,8 +200,17 @@ def test_extends_a_trained_stretch_from_where_it_stands(method_id: str, plain: G
 def test_is_the_identity_inside_a_stretch_that_is_on(method_id: str, plain: Geometry) -> None:
     for lineage in ("runtime", "trained", "unknown"):
         once = stretched(plain, lineage)
+        # `crop` is the model as its weights were trained, so it takes an untrained stretch off.
+        expected = as_trained(once) if (method_id, lineage) == ("crop", "runtime") else identity(once)
         for length in (plain.original_length, once.trained_length):
-            assert minimal(method_id, plain).plan(once, length).groups == identity(once)
+            assert minimal(method_id, plain).plan(once, length).groups == expected
+
+
+def test_crop_under_an_untrained_stretch_keeps_the_original_length(plain: Geometry) -> None:
+    once = stretched(plain, "runtime")
+    plan = minimal("crop", plain).plan(once, once.trained_length * 2)
+    assert plan.options["keep_last"] == plain.original_length
+    assert plan.groups == identity(plain)
 
 
 def test_refuses_an_unknown_lineage_unless_it_changes_nothing(method_id: str, plain: Geometry) -> None:
