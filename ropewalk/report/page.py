@@ -114,15 +114,17 @@ def unfinished(facts: Facts) -> list[Html]:
     card = facts.record.card
     if card.status == "done":
         return []
-    files = card.files
-    done = sum(1 for name in files if name.startswith("nll/") and (facts.record.path / name).is_file())
+    # The control has arrays too, but is no method of the run.
+    asked = [name for name, what in card.files.items() if name.startswith("nll/") and what["method"] in card.plans]
+    done = sum(1 for name in asked if (facts.record.path / name).is_file())
     total = len(card.plans) * len(card.documents)
     what = {"running": "is still running", "interrupted": "was interrupted", "failed": "failed"}.get(
         card.status, card.status
     )
+    rest = "" if card.status == "running" else " Run it again with --resume to have the rest."
     text = (
         f"Unfinished: this run {what}. {done} of {total} method-and-document cells are on disk; this page shows what is "
-        "there. Rows with intervals are written when the run ends. Resume it to have the rest."
+        f"there. Rows with intervals are written when the run ends.{rest}"
     )
     return [element("p", text, class_="banner", role="status")]
 

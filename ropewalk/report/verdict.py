@@ -37,8 +37,14 @@ def verdict(facts: Facts) -> list[Sentence]:
     for label in facts.extensions:
         texts = [gain(facts, label), price(facts, label), retrieval(facts, label)]
         said = tuple(text for text in texts if text)
-        sentences.append(Sentence(subject=label, parts=said or ("Nothing has been measured yet.",)))
+        sentences.append(Sentence(subject=label, parts=said or (_nothing(facts),)))
     return sentences
+
+
+def _nothing(facts: Facts) -> str:
+    if facts.record.card.status == "done":
+        return "Nothing that can be judged was measured."
+    return "Not judged yet: its net gain and its price are written when the run ends."
 
 
 def judged(row: Measurement | None) -> str:

@@ -122,6 +122,8 @@ class Example:
         return np.where(p < self.trained, inside, beyond + (end - beyond) * shape) + text
 
     def arrays(self, *, until: int | None = None) -> None:
+        # The control is kept beside the methods, and is none of them.
+        self.run.save("nll", "none@float32", self.names[0], np.full(self.trained // 2, 3.9, dtype=np.float32))
         cells = 0
         for index, name in enumerate(self.names):
             p = np.arange(1, self.length)

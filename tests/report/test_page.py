@@ -106,6 +106,7 @@ def test_an_unfinished_run_says_so_first_and_shows_what_is_there(example: Make, 
     assert banner in found.text
     assert found.text.index("Unfinished") < found.text.index("Verdict")
     assert "3 of 5 method-and-document cells" in found.text
+    assert ("--resume" in found.text) == (status != "running")
     assert found.text.count("Not shown") == 4
 
 

@@ -178,4 +178,8 @@ def test_every_method_has_its_sentences(example: Any) -> None:
     sentences = verdict(Facts.of(Record.read(example())))
     assert [s.subject for s in sentences] == ["", "", "pi", "ntk", "yarn"]
     assert all(s.text for s in sentences)
-    assert verdict(facts())[-1].text == "Nothing has been measured yet."
+    empty = facts()
+    empty.record.card.status = "running"
+    assert verdict(empty)[-1].text == "Not judged yet: its net gain and its price are written when the run ends."
+    empty.record.card.status = "done"
+    assert verdict(empty)[-1].text == "Nothing that can be judged was measured."
