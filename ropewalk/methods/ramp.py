@@ -6,8 +6,8 @@ and those that are interpolated. Two ramps are in use under one name:
 - `by_rotations`, the paper's (YaRN, arXiv:2309.00071v2, equations 17 and 18): linear in the turns a dimension makes inside
   the trained length. It needs a vector and a length, so it works on any vector. Llama 3's is this one.
 - `by_index`, that of the released checkpoints and of the engines: linear in the index of the dimension, between the two
-  indices where the turns are beta_fast and beta_slow. It needs a base, so a vector that is not geometric is judged by the
-  base it was made from.
+  indices where the turns are beta_fast and beta_slow. On a geometric vector those follow from the base; on any other
+  (a model trained at its stretch) they are read off the vector itself, which is the same thing where both exist.
 
 They agree only at their ends: for Llama 2 at s = 16 the frequencies differ by up to a factor of three.
 """
@@ -47,15 +47,30 @@ def correction_range(start: Start, *, slow: float, fast: float, truncate: bool) 
     clamped at rotary_dim - 1, although indices end at rotary_dim/2 - 1. Checkpoints were trained with both, so they are
     kept: a long trained length leaves the slowest dimensions partly uninterpolated here as it does there.
     """
-
-    def index_of(turns: float) -> float:
-        length_of_turn = start.length / (turns * 2.0 * math.pi)
-        return start.rotary_dim * math.log(length_of_turn) / (2.0 * math.log(start.nominal_base))
-
-    low, high = index_of(fast), index_of(slow)
+    index_of = _index_by_base if start.base is not None else _index_by_vector
+    low, high = index_of(start, fast), index_of(start, slow)
     if truncate:
         low, high = math.floor(low), math.ceil(high)
     return max(low, 0.0), min(high, start.rotary_dim - 1.0)
+
+
+def _index_by_base(start: Start, turns: float) -> float:
+    length_of_turn = start.length / (turns * 2.0 * math.pi)
+    return start.rotary_dim * math.log(length_of_turn) / (2.0 * math.log(start.nominal_base))
+
+
+def _index_by_vector(start: Start, turns: float) -> float:
+    """Where the vector's own turns pass `turns`: linear in the logarithm between indices, as a geometric vector is.
+
+    The last crossing counts, and the end slopes carry on beyond the ends.
+    """
+    heights = np.log(np.maximum(rotations(start.inv_freq, start.length), 1e-300)) - math.log(turns)
+    if heights.size < 2:
+        return 0.0
+    above = np.flatnonzero(heights > 0.0)
+    left = int(min(above[-1], heights.size - 2)) if above.size else 0
+    slope = float(heights[left] - heights[left + 1])
+    return left + float(heights[left]) / slope if slope > 0.0 else float(left)
 
 
 def blend(inv_freq: Vector, factor: float, kept: Vector) -> Vector:

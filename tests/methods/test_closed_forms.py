@@ -160,18 +160,6 @@ def test_the_paper_ramp_follows_the_turns_of_any_vector(model: Geometry) -> None
             assert 1.0 / divisor == pytest.approx((1.0 - share) / 4.0 + share, rel=RELATIVE["float64"])
 
 
-def test_the_index_ramp_judges_a_scaled_vector_by_the_base_it_was_made_from() -> None:
-    scaled = llama3_scaled()
-    start = start_of(scaled)
-    assert (start.base, start.nominal_base, start.length) == (None, 5e5, 65536)
-    plain = geometry(group(base=5e5, rotary_dim=128), length=65536)
-    ratio = word("ntk-by-parts", scaled, 2.0).inv_freq / start.inv_freq
-    assert_same(ratio, word("ntk-by-parts", plain, 2.0).inv_freq / start_of(plain).inv_freq)
-
-
-@pytest.mark.parametrize("factor", FACTORS)
-@pytest.mark.parametrize("ramp", ["index", "rotations"])
-@pytest.mark.parametrize("model", SHAPES)
 def test_yarn_is_by_parts_and_a_temperature(model: Geometry, ramp: str, factor: float) -> None:
     yarn = word(f"yarn:ramp={ramp}", model, factor)
     np.testing.assert_array_equal(yarn.inv_freq, word(f"ntk-by-parts:ramp={ramp}", model, factor).inv_freq)
@@ -299,7 +287,8 @@ def test_dynamic_with_a_fixed_factor_switches_on_beyond_the_trained_length() -> 
 
 def test_crop_says_how_many_tokens_to_keep() -> None:
     assert find("crop").plan(SMOLLM2, 32768).options == {"keep_last": 8192}
-    assert find("crop").plan(stretched(SMOLLM2, "runtime"), 65536).options == {"keep_last": 32768}
+    assert find("crop").plan(stretched(SMOLLM2, "runtime"), 65536).options == {"keep_last": 8192}
+    assert find("crop").plan(stretched(SMOLLM2, "trained"), 65536).options == {"keep_last": 32768}
     assert find("crop:keep_last=1000").plan(SMOLLM2, 32768).options == {"keep_last": 1000}
     assert find("dynamic:crop").plan(SMOLLM2, 32768).options == {"keep_last": 8192}
 
