@@ -160,6 +160,9 @@ def test_the_paper_ramp_follows_the_turns_of_any_vector(model: Geometry) -> None
             assert 1.0 / divisor == pytest.approx((1.0 - share) / 4.0 + share, rel=RELATIVE["float64"])
 
 
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("ramp", ["index", "rotations"])
+@pytest.mark.parametrize("model", SHAPES)
 def test_yarn_is_by_parts_and_a_temperature(model: Geometry, ramp: str, factor: float) -> None:
     yarn = word(f"yarn:ramp={ramp}", model, factor)
     np.testing.assert_array_equal(yarn.inv_freq, word(f"ntk-by-parts:ramp={ramp}", model, factor).inv_freq)
