@@ -29,13 +29,14 @@ class _Gain(Plot):
 
     def draw(self, figure: Any, facts: Facts, theme: Theme) -> None:
         axes, overall = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1.15])
+        low, high = limits(facts)
         for index, label in enumerate(drawn(facts)):
             stroke = strokes(facts.labels, theme)[label]
             draw_windows(axes, facts, label, stroke)
             row = facts.net_gain(label)
-            if row is not None and row.value is not None:
+            # An interval whose mean is below the picture would be a bar without an owner.
+            if row is not None and row.value is not None and low <= row.value <= high:
                 draw_mean(overall, index, row.value, row.ci_low, row.ci_high, stroke)
-        low, high = limits(facts)
         for panel in (axes, overall):
             panel.axhline(0.0, color=theme.ink, linewidth=1.1)
             panel.axhspan(low, 0.0, color=theme.shade, zorder=0, linewidth=0)
