@@ -289,11 +289,11 @@ def test_unsupported(config: dict[str, Any], message: str):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_hidden_layers": "x"}, "num_hidden_layers = 'x', expected a positive whole number"),
+        ({"num_hidden_layers": "x"}, "num_hidden_layers = 'x', expected a whole number from 1 to 10000"),
         ({"max_position_embeddings": 0}, "max_position_embeddings = 0"),
         ({"rope_scaling": "yarn"}, "rope_scaling is an object of rope fields"),
         ({"rope_theta": None}, "rope_theta must be a number above 1"),
-        ({"rope_theta": "1e4"}, "rope_theta must be a number above 1"),
+        ({"rope_theta": "1e4"}, "rope_theta = .1e4., expected a number above 0"),
         ({"rope_scaling": {"type": "linear"}}, "of type linear lack 'factor'"),
         ({"rope_scaling": {"type": "linear", "factor": -2.0}}, "factor must be a number above 0"),
         ({"rope_scaling": {"type": "yarn"}}, "of type yarn lack 'factor'"),

@@ -164,13 +164,13 @@ def layer_types(model_type: str, text: Mapping[str, Any], num_layers: int, windo
     """The layer types that the config class derives where a config.json does not list them, [num_layers]."""
     layers = range(num_layers)
     if model_type in ("qwen2", "qwen3"):
-        first = text.get("max_window_layers", default(model_type, "max_window_layers"))
+        first = _given(text, "max_window_layers", default(model_type, "max_window_layers"))
         return ["sliding_attention" if window is not None and i >= first else "full_attention" for i in layers]
     if model_type == "qwen2_moe":
-        last = text.get("max_window_layers", default(model_type, "max_window_layers"))
+        last = _given(text, "max_window_layers", default(model_type, "max_window_layers"))
         return ["sliding_attention" if window is not None and i % 2 == 0 and i < last else "full_attention" for i in layers]
     if model_type == "qwen3_5_text":
-        every = text.get("full_attention_interval", 4)
+        every = _given(text, "full_attention_interval", 4)
         return ["full_attention" if (i + 1) % every == 0 else "linear_attention" for i in layers]
     if FAMILIES[model_type].chunked:
         rotated = rotated_layers(model_type, text, num_layers)
@@ -178,7 +178,7 @@ def layer_types(model_type: str, text: Mapping[str, Any], num_layers: int, windo
     if model_type == "smollm3" and window is not None:
         rotated = rotated_layers(model_type, text, num_layers)
         return ["full_attention" if rotated[i] else "sliding_attention" for i in layers]
-    period = {"gemma2": 2, "gpt_oss": 2, "olmo3": 4, "gemma3_text": text.get("sliding_window_pattern", 6)}
+    period = {"gemma2": 2, "gpt_oss": 2, "olmo3": 4, "gemma3_text": _given(text, "sliding_window_pattern", 6)}
     every = period.get(model_type, 1)
     return ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in layers]
 
@@ -191,5 +191,10 @@ def rotated_layers(model_type: str, text: Mapping[str, Any], num_layers: int) ->
     # Llama 4 takes an empty list for "not given"; SmolLM3 would take it at its word and fail.
     if flags:
         return [bool(flag) for flag in flags]
-    every = text.get("no_rope_layer_interval", default(model_type, "no_rope_layer_interval"))
+    every = _given(text, "no_rope_layer_interval", default(model_type, "no_rope_layer_interval"))
     return [(i + 1) % every != 0 for i in range(num_layers)]
+
+
+def _given(text: Mapping[str, Any], key: str, fallback: Any) -> Any:
+    value = text.get(key)
+    return fallback if value is None else value

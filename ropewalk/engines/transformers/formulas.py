@@ -17,6 +17,7 @@ import numpy as np
 
 from ropewalk.core.errors import SourceError, UnsupportedError, near
 from ropewalk.core.geometry import Vector, geometric
+from ropewalk.engines.transformers.checks import LARGEST
 
 TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional")
 NEEDED: dict[str, tuple[str, ...]] = {
@@ -64,11 +65,11 @@ def compute(params: Mapping[str, Any], head: Head, length: int | None = None) ->
     dim = rotary_dim(params, head)
     if dim < 2 or dim % 2:
         raise SourceError(f"a head would rotate {dim} dimensions, expected an even number from 2; check head_dim")
-    base = _number(params, "rope_theta", above=1.0)
+    base = number(params, "rope_theta", above=1.0)
     if kind == "default":
         return geometric(base, dim), 1.0
     if kind == "linear":
-        return geometric(base, dim) / _number(params, "factor"), 1.0
+        return geometric(base, dim) / number(params, "factor"), 1.0
     if kind == "dynamic":
         return geometric(_dynamic_base(params, head, base, dim, length), dim), 1.0
     if kind == "yarn":
@@ -90,18 +91,20 @@ def logit_scale(params: Mapping[str, Any]) -> float:
     coefficient = params.get("mscale_all_dim")
     if params["rope_type"] == "default" or not coefficient:
         return 1.0
-    return temperature(_number(params, "factor"), float(coefficient)) ** 2
+    return temperature(number(params, "factor"), float(coefficient)) ** 2
 
 
 def stretch(params: Mapping[str, Any], declared_length: int) -> float:
     """`factor`, or declared/original length where it is null or left out."""
     if params.get("factor") is not None:
-        return _number(params, "factor")
-    return declared_length / _number(params, "original_max_position_embeddings")
+        return number(params, "factor")
+    return declared_length / number(params, "original_max_position_embeddings")
 
 
 def _dynamic_base(params: Mapping[str, Any], head: Head, base: float, dim: int, length: int | None) -> float:
-    factor, known = _number(params, "factor"), head.declared_length
+    if dim == 2:
+        raise SourceError("dynamic scaling has no formula for heads that rotate 2 dimensions; check head_dim")
+    factor, known = number(params, "factor"), head.declared_length
     grown = max(length or known, known)
     return float(base * ((factor * grown / known) - (factor - 1.0)) ** (dim / (dim - 2)))
 
@@ -109,7 +112,7 @@ def _dynamic_base(params: Mapping[str, Any], head: Head, base: float, dim: int, 
 def _yarn(params: Mapping[str, Any], head: Head, base: float, dim: int) -> tuple[Vector, float]:
     if "factor" not in params:
         raise SourceError("rope_parameters of type yarn lack 'factor'; add it")
-    factor, original = stretch(params, head.declared_length), _number(params, "original_max_position_embeddings")
+    factor, original = stretch(params, head.declared_length), number(params, "original_max_position_embeddings")
     # A beta of zero means "not given" to transformers, as null does.
     fast, slow = float(params.get("beta_fast") or 32), float(params.get("beta_slow") or 1)
 
@@ -129,7 +132,7 @@ def _yarn(params: Mapping[str, Any], head: Head, base: float, dim: int) -> tuple
 
 def _yarn_attention(params: Mapping[str, Any], factor: float) -> float:
     if params.get("attention_factor") is not None:
-        return _number(params, "attention_factor")
+        return number(params, "attention_factor")
     top, bottom = params.get("mscale"), params.get("mscale_all_dim")
     if top and bottom:
         return temperature(factor, float(top)) / temperature(factor, float(bottom))
@@ -137,15 +140,15 @@ def _yarn_attention(params: Mapping[str, Any], factor: float) -> float:
 
 
 def _longrope(params: Mapping[str, Any], head: Head, base: float, dim: int, length: int | None) -> tuple[Vector, float]:
-    original = _number(params, "original_max_position_embeddings")
+    original = number(params, "original_max_position_embeddings")
     factor = stretch(params, head.declared_length)
     attention = params.get("attention_factor")
     if attention is not None:
-        attention = _number(params, "attention_factor")
+        attention = number(params, "attention_factor")
     elif factor <= 1.0:
         attention = 1.0
     else:
-        attention = math.sqrt(1 + math.log(factor) / math.log(original))
+        attention = math.sqrt(1 + math.log(factor) / math.log(number(params, "original_max_position_embeddings", above=1.0)))
     chosen = "long_factor" if length is not None and length > original else "short_factor"
     try:
         divisors = np.asarray(params[chosen], dtype=np.float64)
@@ -157,8 +160,8 @@ def _longrope(params: Mapping[str, Any], head: Head, base: float, dim: int, leng
 
 
 def _llama3(params: Mapping[str, Any], base: float, dim: int) -> Vector:
-    factor, original = _number(params, "factor"), _number(params, "original_max_position_embeddings")
-    low, high = _number(params, "low_freq_factor"), _number(params, "high_freq_factor")
+    factor, original = number(params, "factor"), number(params, "original_max_position_embeddings")
+    low, high = number(params, "low_freq_factor"), number(params, "high_freq_factor")
     if high <= low:
         raise SourceError(f"high_freq_factor {high:g} must be above low_freq_factor {low:g}")
     plain = geometric(base, dim)
@@ -174,11 +177,12 @@ def _proportional(params: Mapping[str, Any], head: Head, base: float) -> Vector:
     num_rotated = int((1.0 if share is None else float(share)) * head.head_dim // 2)
     vector = geometric(base, head.head_dim)
     vector[num_rotated:] = 0.0
-    return vector / (_number(params, "factor") if params.get("factor") is not None else 1.0)
+    return vector / (number(params, "factor") if params.get("factor") is not None else 1.0)
 
 
-def _number(params: Mapping[str, Any], key: str, *, above: float = 0.0) -> float:
+def number(params: Mapping[str, Any], key: str, *, above: float = 0.0) -> float:
+    """The number under `key`. Raises `SourceError` where it is none or not above a bound."""
     value = params.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
-        raise SourceError(f"{key} must be a number above {above:g}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value <= LARGEST:
+        raise SourceError(f"{key} must be a number above {above:g} and at most {LARGEST:g}, got {value!r:.40}")
     return float(value)

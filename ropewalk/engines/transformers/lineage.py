@@ -68,9 +68,9 @@ def settle(geometry: Geometry, model_type: str, values: Mapping[str, Any]) -> Ge
         if scheme == "yarn" and row.lineage != "trained":
             trained = round(original * formulas.stretch(values, declared))
     elif scheme == "linear" and row.lineage == "trained":
-        original = row.original_length or round(declared / float(values["factor"]))
+        original = row.original_length or round(declared / formulas.number(values, "factor"))
     elif scheme in ("linear", "dynamic"):
-        trained = round(declared * float(values["factor"]))
+        trained = round(declared * formulas.number(values, "factor"))
     if scheme == "linear" and row.lineage == "unknown":
         findings.append(_ambiguous_length(declared, trained))
     if scheme == "default":

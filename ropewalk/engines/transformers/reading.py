@@ -13,11 +13,17 @@ import numpy as np
 
 from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.geometry import Finding, Geometry, Group
+from ropewalk.core.plan import LONGEST
 from ropewalk.engines.transformers import block, formulas, lineage
+from ropewalk.engines.transformers.checks import check_fields
 from ropewalk.engines.transformers.families import FAMILIES, Family, default, enter, layer_types, rotated_layers
 from ropewalk.engines.transformers.formulas import Head
 from ropewalk.engines.transformers.spellings import FULL, SLIDING, Parameters, standardise
 
+MOST = {"num_hidden_layers": 10_000} | dict.fromkeys(
+    ("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size", "qk_rope_head_dim", "qk_nope_head_dim"), 2**20
+)
+"""Beyond this a count in a config is taken for damage; other counts are lengths, bounded by `LONGEST`."""
 _LEGACY_TYPES = {"attention": FULL, "mamba": "linear_attention"}
 
 
@@ -92,6 +98,7 @@ def groups_at(config: Mapping[str, Any], length: int) -> tuple[Group, ...]:
 def measure(config: Mapping[str, Any]) -> Shape:
     """The fields that positions depend on. Raises as `read` does."""
     model_type, text, _ = enter(config)
+    check_fields(text)
     family = FAMILIES[model_type]
     if family.temperature_tuning and _field(model_type, text, "attn_temperature_tuning"):
         raise UnsupportedError(
@@ -106,6 +113,10 @@ def measure(config: Mapping[str, Any]) -> Shape:
     else:
         given = _field(model_type, text, "head_dim")
         head_dim = _count(model_type, text, "head_dim") if given else _count(model_type, text, "hidden_size") // num_heads
+        if head_dim < 2:
+            raise SourceError(
+                f"config.json gives a head {head_dim} dimensions (hidden_size over heads), expected at least 2"
+            )
         rope_dim = head_dim
     window = _window(model_type, family, text)
     return Shape(
@@ -233,9 +244,11 @@ def _field(model_type: str, text: Mapping[str, Any], key: str) -> Any:
 
 def _count(model_type: str, text: Mapping[str, Any], key: str) -> int:
     value = _field(model_type, text, key)
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    if not whole or value < 1:
-        raise SourceError(f"config.json has {key} = {value!r}, expected a positive whole number")
+    most = MOST.get(key, LONGEST)
+    # The bounds come first: neither NaN nor infinity has a whole number near it.
+    inside = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= most
+    if not inside or value != int(value):
+        raise SourceError(f"config.json has {key} = {value!r:.40}, expected a whole number from 1 to {most}")
     return int(value)
 
 
