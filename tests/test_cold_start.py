@@ -19,7 +19,7 @@ except SystemExit as stop:
     code = stop.code or 0
 print(json.dumps({"code": code, "modules": sorted(name for name in sys.modules if "." not in name)}), file=sys.stderr)
 """
-ONES, FOURS = "|".join("1" * 8), "|".join("4" * 8)
+LISTS = f"longrope:short_factor={'|'.join('1' * 8)},long_factor={'|'.join('4' * 8)}"
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors", "matplotlib", "gguf", "huggingface_hub"}
 
 
@@ -62,7 +62,7 @@ def test_help_imports_nothing_heavy(verb: str, tmp_path: Path) -> None:
         ["inspect", "tiny", "--json"],
         ["extend", "tiny", "--method", "yarn", "--length", "256", "--dry-run"],
         ["extend", "tiny", "--method", "yarn", "--length", "256", "--out", "out"],
-        ["extend", "tiny", "--method", f"longrope:short_factor={ONES},long_factor={FOURS}", "--length", "256", "--out", "out"],
+        ["extend", "tiny", "--method", LISTS, "--length", "256", "--out", "out"],
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -65,7 +65,7 @@ class Haystack:
 
 def encode(tokenizer: Any, text: str) -> Ids:
     """Ids of a piece of text, nothing put in front."""
-    return np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
+    return np.asarray(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
 
 
 def build(tokenizer: Any, filler: Ids, *, length: int, depths: tuple[float, ...], seed: int, prefix: Ids) -> Haystack:
