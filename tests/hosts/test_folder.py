@@ -169,6 +169,8 @@ def test_the_hub_is_asked_once_and_never_for_code(make_folder: Make, monkeypatch
     assert [name for name, _ in asked] == ["org/name", "org/name"]
     assert asked[0][1]["etag_timeout"] == hub.SECONDS
     assert ["*.safetensors" in pattern for pattern in patterns] == [True, False]
+    # Without the weights their index would look like a broken download.
+    assert [words["ignore_patterns"] for _, words in asked] == [[], ["*.safetensors.index.json"]]
     assert not {"*", "*.py", "*.bin"} & set(patterns[0])
 
 

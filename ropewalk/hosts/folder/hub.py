@@ -23,9 +23,11 @@ def fetch(name: str, *, weights: bool) -> Path:
             f"{name} does not exist here; to look it up on the hub, install the hf extra: pip install 'ropewalk[hf]'"
         ) from error
     patterns = [*SMALL, "*.safetensors"] if weights else list(SMALL)
+    # An index without the files it names would be taken for a broken download.
+    ignored = [] if weights else ["*.safetensors.index.json"]
     try:
         # A snapshot asks once whether the name exists, then looks in the cache; a single file is asked for again and again.
-        return Path(snapshot_download(name, allow_patterns=patterns, etag_timeout=SECONDS))
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=ignored, etag_timeout=SECONDS))
     except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise SourceError(
             f"{name} is no path here, and neither the hub (unreachable, or HF_HUB_OFFLINE set) nor the local cache has it; "
