@@ -17,8 +17,8 @@ TRAINED = 8192
 def test_the_window_ends_where_the_config_says_and_yarn_opens_it(smollm2, tmp_path):
     write_manual(tmp_path / "manual.txt")
     model, tokenizer = ropewalk.load(smollm2, device="cpu")
-    (document,) = read_documents([tmp_path / "manual.txt"], tokenizer, TRAINED + 2048)
-    ids = torch.from_numpy(document.ids[: TRAINED + 2048])
+    (document,) = read_documents([tmp_path / "manual.txt"], tokenizer, TRAINED + 4096)
+    ids = torch.from_numpy(document.ids[: TRAINED + 4096])
     forward = Forward(model)
 
     def tail() -> float:
