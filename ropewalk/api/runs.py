@@ -15,6 +15,8 @@ from ropewalk.core.record import Measurement
 from ropewalk.core.run import check_out
 
 BASELINES = ("none", "crop")
+SHORTEST_HAYSTACK = 1024
+"""Below this no haystack is built unless its length was asked for."""
 LARGEST_SEED = 2**32 - 1
 MOST = 1000
 """Of anything that is counted out; beyond it a number is taken for a slip of the finger."""
@@ -87,8 +89,9 @@ def compare(
         raise MethodError("compare needs a method beside none and crop, which are always carried; say --methods pi,ntk,yarn")
     plans = make_plans(found, specs, tokens)
     chosen = _map_methods(list(plans), retrieval)
-    grid = [parse_length(n) for n in lengths] if lengths else [max(64, found.window_length // 2), tokens]
-    if max(grid) > tokens:
+    grid = [parse_length(n) for n in lengths] if lengths else _map_lengths(found, tokens)
+    chosen = chosen if grid else []
+    if max(grid, default=0) > tokens:
         raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plans are for; leave it out")
     from ropewalk.measure.settings import Settings
 
@@ -107,6 +110,11 @@ def compare(
         "compare", source, text, out, found, plans, settings,
         device=device, dtype=dtype, force=force, resume=resume, progress=progress,
     )  # fmt: skip
+
+
+def _map_lengths(found: Geometry, tokens: int) -> list[int]:
+    """Half the trained length and the whole length, where they are long enough for a haystack."""
+    return [n for n in (found.window_length // 2, tokens) if n >= SHORTEST_HAYSTACK]
 
 
 def _map_methods(labels: list[str], retrieval: str | Iterable[str] | None) -> list[str]:
