@@ -101,6 +101,12 @@ def check_header(path: Path) -> None:
         raise SourceError(f"{path} is damaged: it has {size} bytes, its header accounts for {end}; fetch it again")
 
 
+def dtypes(path: Path) -> dict[str, str]:
+    """Tensor name to dtype, from the header of a safetensors file. Raises `SourceError` where it is damaged."""
+    header, _ = _read_header(path, path.stat().st_size)
+    return {name: str(tensor["dtype"]) for name, tensor in header.items() if "dtype" in tensor}
+
+
 def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     """The header, and the byte at which the tensors start."""
     with path.open("rb") as file:
