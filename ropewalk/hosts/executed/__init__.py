@@ -1,0 +1,7 @@
+"""A plan in a real engine: run in the engine's own environment, its next-token distributions held against transformers'."""
+
+from ropewalk.hosts.executed.child import Answer, Probe, probe
+from ropewalk.hosts.executed.divergence import kl
+from ropewalk.hosts.executed.environments import python_of
+
+__all__ = ["Answer", "Probe", "kl", "probe", "python_of"]
