@@ -1,0 +1,209 @@
+"""How a static plan is said in GGUF: metadata keys, and a tensor of divisors where the architecture loads it.
+
+Each spelling is tried from the plainest to the most special - base, linear, yarn, divisors - and taken only if what
+llama.cpp computes from it equals the plan to 1e-6, for the layers that are left alone as well. That matters: the one key for
+a temperature of one's own (`rope.scaling.attn_factor`) acts on sliding-window layers too, and the stretch does not.
+
+Given up: betas of one's own on the two architectures that read them, and LongRoPE's switch between two tensors: a file says
+one set of numbers for its context length.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ropewalk.core.errors import HostError
+from ropewalk.core.geometry import Vector, geometric
+from ropewalk.core.plan import Frequencies, Plan
+from ropewalk.engines.computed import Computed
+from ropewalk.engines.llamacpp.architectures import ARCHITECTURES
+from ropewalk.engines.llamacpp.compute import compute_metadata
+from ropewalk.engines.llamacpp.reading import DIVISORS, LONG, SHORT
+
+TOLERANCE = 1e-6
+"""Largest relative difference of a faithful spelling: float32 rounds a frequency by 6e-8."""
+SCALING_KEYS = (
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scaling.attn_factor",
+    "rope.scaling.original_context_length",
+    "rope.scaling.yarn_attn_factor",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_ext_factor",
+    "rope.scaling.yarn_log_multiplier",
+    "rope.scaling.finetuned",
+    "rope.scale_linear",
+)
+"""Whatever of these a file says about its present scaling is taken out before a new one is said."""
+_KEPT = ("rope.scaling.finetuned", "rope.scaling.yarn_log_multiplier")
+"""Granite reads the first as a switch for rotating at all; the second moves the softmax scale under MLA."""
+
+Changes = dict[str, Any]
+"""Metadata key to its new value; None takes the key out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spelling:
+    name: str
+    keys: Mapping[str, Any]
+    """Below the architecture."""
+    tensors: Mapping[str, Vector] = field(default_factory=dict)
+
+
+def spell_metadata(
+    metadata: Mapping[str, Any], plan: Plan, *, arch: str, factors: Mapping[str, Vector] | None = None
+) -> tuple[Changes, dict[str, np.ndarray[Any, np.dtype[np.float32]]]]:
+    """What to change in `metadata`, and the factor tensors (float32 [rotary_dim/2]) that the file then has: these alone.
+
+    `factors` are the file's present factor tensors: layers that the plan leaves alone must keep their numbers. Raises
+    `HostError` where llama.cpp cannot say the plan for this architecture, with what would be lost.
+    """
+    word = _checked(metadata, plan, arch)
+    before = compute_metadata(metadata, length=plan.trained_length, factors=factors or {})
+    worst: list[tuple[float, str, str]] = []
+    for spelling in _spellings(metadata, plan, word, arch):
+        changes = _changes(metadata, spelling.keys, plan, arch)
+        tensors = {name: np.asarray(vector, dtype=np.float32) for name, vector in spelling.tensors.items()}
+        changed = {key: value for key, value in {**metadata, **changes}.items() if value is not None}
+        computed = compute_metadata(
+            changed, length=plan.length, factors={name: v.astype(np.float64) for name, v in tensors.items()}
+        )
+        off, what = _difference(computed, plan, before)
+        if off <= TOLERANCE:
+            return changes, tensors
+        worst.append((off, spelling.name, what))
+    off, name, what = min(worst)
+    lost = f"the nearest spelling ({name}) would lose {what}" if math.isinf(off) else (
+        f"the nearest spelling ({name}) would be off by {off:.2g} of {what}"
+    )  # fmt: skip
+    raise HostError(f"llama.cpp cannot compute {plan.method} for {arch}: {lost}; {_advice(arch)}")
+
+
+def _checked(metadata: Mapping[str, Any], plan: Plan, arch: str) -> Frequencies:
+    """The word to say. Raises `HostError` for plans that no spelling can say."""
+    if arch not in ARCHITECTURES:
+        raise HostError(f"llama.cpp's code for architecture {arch!r} was not read, so no plan is written for it")
+    if metadata.get("general.architecture") != arch:
+        raise HostError(f"the metadata is that of {metadata.get('general.architecture')!r}, not of {arch!r}")
+    if plan.kind != "static":
+        raise HostError(f"a GGUF file says one set of numbers and this plan is {plan.kind}; give plan.at(length)")
+    words = [word for word in plan.groups.values() if word is not None]
+    if len(words) != 1:
+        raise HostError(f"a GGUF file stretches one group of layers, and this plan stretches {len(words)}")
+    return words[0]
+
+
+def _spellings(metadata: Mapping[str, Any], plan: Plan, word: Frequencies, arch: str) -> Iterator[_Spelling]:
+    target, attention = word.inv_freq, word.attention_factor
+    base = metadata.get(f"{arch}.rope.freq_base", 10000.0)
+    fitted = _fitted_base(target) or base
+    yield _Spelling(name="another base", keys=_keys("none", fitted, attention=attention))
+    if target[0] > 0.0:
+        factor = float(1.0 / target[0])
+        keys = _keys("linear", _fitted_base(target * factor) or base, factor=factor, attention=attention)
+        yield _Spelling(name="linear", keys=keys)
+    plain = geometric(base, 2 * target.size)
+    if target[-1] > 0.0:
+        yield from _yarns(plan, target, attention, base, float(plain[-1] / target[-1]))
+    if not np.all(target > 0.0):
+        return
+    loads, divisors = ARCHITECTURES[arch].loads, plain / target
+    if loads in ("divisors", "divisors-or-longrope"):
+        keys = _keys("none", base, attention=attention) | _original(plan)
+        yield _Spelling(name=DIVISORS, keys=keys, tensors={DIVISORS: divisors})
+    elif loads == "longrope":
+        keys = _keys("longrope", base, attention=attention) | _original(plan)
+        yield _Spelling(name=LONG, keys=keys, tensors={LONG: divisors, SHORT: divisors})
+
+
+def _yarns(plan: Plan, target: Vector, attention: float, base: float, factor: float) -> Iterator[_Spelling]:
+    """YaRN with its default betas, at each length that the ramp may have been made for."""
+    if factor <= 1.0:
+        return
+    temperature = 0.1 * math.log(factor) + 1.0
+    for original in dict.fromkeys((plan.original_length, plan.trained_length)):
+        keys = _keys("yarn", base, factor=factor, attention=attention / temperature)
+        yield _Spelling(name="yarn", keys=keys | {"rope.scaling.original_context_length": original})
+
+
+def _fitted_base(target: Vector) -> float | None:
+    """The base whose plain vector has this last frequency; None where there is none."""
+    if target.size < 2 or not 0.0 < target[-1] < 1.0:
+        return None
+    base = float(target[-1] ** (-target.size / (target.size - 1)))
+    return base if math.isfinite(base) and base < 3e38 else None
+
+
+def _keys(kind: str, base: float, *, factor: float = 1.0, attention: float = 1.0) -> dict[str, Any]:
+    keys: dict[str, Any] = {"rope.freq_base": _single(base)}
+    if kind != "none":
+        keys["rope.scaling.type"] = kind
+    if factor != 1.0:
+        keys["rope.scaling.factor"] = _single(factor)
+    if abs(attention - 1.0) > 1e-9:
+        keys["rope.scaling.attn_factor"] = _single(attention)
+    return keys
+
+
+def _original(plan: Plan) -> dict[str, Any]:
+    """Not read beside divisors, but it says to people where the stretch began."""
+    return {"rope.scaling.original_context_length": plan.original_length}
+
+
+def _single(value: float) -> float:
+    return float(np.float32(value))
+
+
+def _changes(metadata: Mapping[str, Any], keys: Mapping[str, Any], plan: Plan, arch: str) -> Changes:
+    """Keys that get another value or are taken out; those that stay as they are do not appear."""
+    wanted: dict[str, Any] = {f"{arch}.{key}": None for key in SCALING_KEYS if key not in _KEPT}
+    wanted |= {f"{arch}.{key}": value for key, value in keys.items()}
+    declared = metadata.get(f"{arch}.context_length")
+    wanted[f"{arch}.context_length"] = max(plan.length, declared if type(declared) is int else 0)
+    return {key: value for key, value in wanted.items() if metadata.get(key) != value}
+
+
+def _difference(computed: Computed, plan: Plan, before: Computed) -> tuple[float, str]:
+    """How far llama.cpp would be from the plan, and where most."""
+    if computed.refuses or computed.unsupported:
+        return math.inf, f"everything: {computed.refuses or computed.unsupported}"
+    if computed.max_length is not None and computed.max_length < plan.length:
+        return math.inf, f"the context length, {computed.max_length} instead of {plan.length}"
+    if set(computed.groups) != set(plan.groups):
+        there, asked = ", ".join(computed.groups), ", ".join(plan.groups)
+        return math.inf, f"everything: llama.cpp has groups {there}, the plan is for {asked}"
+    worst, where = 0.0, "nothing"
+    for label, word in plan.groups.items():
+        wanted = before.groups.get(label) if word is None else word
+        found = computed.groups[label]
+        if wanted is None or found is None:
+            off, what = (0.0 if wanted is found else math.inf), "whether layers have positions"
+        else:
+            off, what = _off(found, wanted)
+        if off > worst:
+            worst, where = off, f"{what} of {'layers that the plan leaves alone, ' if word is None else ''}group {label}"
+    return worst, where
+
+
+def _off(found: Frequencies, wanted: Frequencies) -> tuple[float, str]:
+    if found.inv_freq.shape != wanted.inv_freq.shape:
+        return math.inf, "the number of frequencies"
+    scale = np.where(wanted.inv_freq == 0.0, 1.0, wanted.inv_freq)
+    relative = np.abs(found.inv_freq - wanted.inv_freq) / scale
+    candidates = {
+        f"frequency {int(np.argmax(relative))}": float(np.max(relative)),
+        "the attention factor": abs(found.attention_factor / wanted.attention_factor - 1.0),
+        "the logit scale": abs(found.logit_scale / wanted.logit_scale - 1.0),
+    }
+    what = max(candidates, key=candidates.__getitem__)
+    return candidates[what], what
+
+
+def _advice(arch: str) -> str:
+    if ARCHITECTURES[arch].loads == "none":
+        return "it loads no divisors there, so take ntk, abf, pi or yarn with its default options"
+    return "take ntk, abf, pi or yarn with its default options"
