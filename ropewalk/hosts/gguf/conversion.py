@@ -23,7 +23,7 @@ from ropewalk.engines import llamacpp
 from ropewalk.engines import transformers as stock
 from ropewalk.hosts.gguf import tensors, tokenizer, weights
 from ropewalk.hosts.gguf.header import Header, read_header
-from ropewalk.hosts.gguf.positions import reading_of
+from ropewalk.hosts.gguf.positions import reading_of, with_block
 from ropewalk.hosts.staging import check_out, staged
 
 NEEDED = ("gguf", "transformers", "torch")
@@ -49,7 +49,7 @@ def convert(
     reading = reading_of(header)
     wanted = tensors.targets(header, reading.config)
     # Whatever cannot be read back must not be written.
-    stock.read(reading.config)
+    stock.read(with_block(reading.config, header))
     _check_packages()
     weights.check_types(header, wanted)
     _check_room(Path(out), sum(weights.num_bytes(target, dtype) for target in wanted.values()))
@@ -61,7 +61,8 @@ def convert(
         with _task(progress, f"converting {header.path.name}"):
             weights.write(header, wanted, stage, dtype, progress)
         origin = {"file": header.path.name, "sha256": digest, "quantisation": quantisation}
-        block = {"schema_version": SCHEMA_VERSION, "converted_from": origin}
+        known = with_block({}, header).get("ropewalk", {})
+        block = {"schema_version": SCHEMA_VERSION, **known, "converted_from": origin}
         config = {**reading.config, "dtype": dtype, "ropewalk": block}
         (stage / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if quantisation not in ("F32", dtype.upper().replace("FLOAT", "F")):

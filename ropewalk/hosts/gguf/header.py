@@ -12,7 +12,7 @@ were split into parts.
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
@@ -134,6 +134,10 @@ class Header:
     tensors: Mapping[str, TensorInfo]
     """By name, in the file's order."""
     file_size: int
+    alignment: int = 32
+    """Tensor data begin at multiples of so many bytes."""
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Where each key's entry (its name, type and value) begins and ends in the file, bytes."""
 
     @property
     def architecture(self) -> str:
@@ -213,11 +217,14 @@ def _read(cursor: _Cursor) -> Header:
     # A key takes at least 8 + 4 + 1 bytes and a tensor 8 + 4 + 8 + 4 + 8: nonsense is refused before it is walked.
     cursor.need(13 * num_keys + 32 * num_tensors, "what its counts claim")
     metadata: dict[str, Any] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for index in range(num_keys):
+        begin = cursor.position
         key = cursor.name(f"key {index}")
         if key in metadata:
             raise cursor.broken(f"key {key!r} appears twice")
         metadata[key] = _value(cursor, cursor.u32(f"the type of {key!r}"), f"the value of {key!r}")
+        spans[key] = (begin, cursor.position)
     entries = [_entry(cursor, index) for index in range(num_tensors)]
     _check(cursor, metadata)
     alignment = _alignment(cursor, metadata)
@@ -227,7 +234,15 @@ def _read(cursor: _Cursor) -> Header:
         if name in tensors:
             raise cursor.broken(f"tensor {name!r} appears twice")
         tensors[name] = _place(cursor, name, shape, kind, offset, start=start, alignment=alignment)
-    return Header(path=cursor.path, version=version, metadata=metadata, tensors=tensors, file_size=cursor.size)
+    return Header(
+        path=cursor.path,
+        version=version,
+        metadata=metadata,
+        tensors=tensors,
+        file_size=cursor.size,
+        alignment=alignment,
+        spans=spans,
+    )
 
 
 def _version(cursor: _Cursor) -> int:

@@ -4,6 +4,8 @@ Going through the config means that a GGUF file and the folder made from it can 
 data read here are the factors of RoPE scaling, a few hundred numbers.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,36 @@ from ropewalk.core.errors import SourceError
 from ropewalk.core.geometry import Geometry, Vector
 from ropewalk.engines import llamacpp
 from ropewalk.engines import transformers as stock
+from ropewalk.engines.transformers import block as own_block
 from ropewalk.hosts.gguf.header import Header, TensorInfo
 
 MAX_FACTORS = 1 << 15
+BLOCK = "ropewalk.block"
+"""The metadata key that holds our own block as JSON: what a folder's config.json has under `ropewalk`."""
 
 
 def geometry(header: Header) -> Geometry:
-    """Positions of the model in a GGUF file.
+    """Positions of the model in a GGUF file; of one that we extended, with the origin that its block tells.
 
     Raises `UnsupportedError` for a family that cannot be converted, and `SourceError` for a broken file.
     """
-    return stock.read(config_of(header))
+    return stock.read(with_block(config_of(header), header))
+
+
+def with_block(config: Mapping[str, Any], header: Header) -> dict[str, Any]:
+    """`config` with our own block, where the file has one. Raises `SourceError` where that is damaged."""
+    said = header.metadata.get(BLOCK)
+    if said is None:
+        return dict(config)
+    try:
+        content = json.loads(said) if isinstance(said, str) else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise SourceError(
+            f"GGUF key {BLOCK} of {header.path} is damaged, expected a JSON object; get the file anew, or extend its source"
+        )
+    return {**config, own_block.KEY: content}
 
 
 def config_of(header: Header) -> dict[str, Any]:
@@ -35,8 +56,13 @@ def reading_of(header: Header) -> llamacpp.Reading:
     return llamacpp.read(
         header.metadata,
         shapes={name: tensor.shape for name, tensor in header.tensors.items()},
-        factors={name: _factors(header, name) for name in llamacpp.FACTOR_TENSORS if name in header.tensors},
+        factors=factors_of(header),
     )
+
+
+def factors_of(header: Header) -> dict[str, Vector]:
+    """The factor tensors that a file has, float64 [rotary_dim/2] each. Raises `SourceError` for a broken one."""
+    return {name: _factors(header, name) for name in llamacpp.FACTOR_TENSORS if name in header.tensors}
 
 
 def _factors(header: Header, name: str) -> Vector:
