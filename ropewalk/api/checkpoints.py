@@ -61,7 +61,7 @@ def extend(
     source: str | Path, method: str | Method, *, length: int | str, out: str | Path, lineage: Lineage | None = None,
     force: bool = False, **options: Any,
 ) -> Card:  # fmt: skip
-    """Writes a checkpoint that stock transformers loads with the plan on. No weight is read.
+    """Writes a checkpoint that stock transformers loads with the plan on, or a GGUF file from one. No weight is read.
 
     Raises `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`, `OutputError`, and `HostError` where no spelling
     says the plan faithfully.
@@ -70,7 +70,12 @@ def extend(
 
     made, found = plan_to_write(source, method, length=length, lineage=lineage, **options)
     checkpoint = folder.open_checkpoint(source, weights=True)
-    notes = folder.write_extended(checkpoint, made, out, force=force, geometry=found)
+    if checkpoint.kind == "gguf":
+        from ropewalk.hosts import gguf
+
+        notes = gguf.write_patched(checkpoint.path, made, out, force=force, geometry=found)
+    else:
+        notes = folder.write_extended(checkpoint, made, out, force=force, geometry=found)
     config = {"method": made.method, "length": made.length, "lineage": lineage, "force": force}
     return _card("extend", source, out, config, found, {made.method: made.to_dict()}, notes)
 
