@@ -14,6 +14,7 @@ import ropewalk.report  # noqa: F401
 from ropewalk.api.checkpoints import apply, convert, extend, load, read_back
 from ropewalk.api.plans import geometry, methods, plan
 from ropewalk.api.runs import compare, measure, report
+from ropewalk.api.verification import verify
 from ropewalk.core.errors import RopewalkError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Frequencies, Plan
@@ -36,4 +37,5 @@ __all__ = [
     "plan",
     "read_back",
     "report",
+    "verify",
 ]

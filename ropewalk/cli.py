@@ -89,7 +89,7 @@ def make_parser() -> Parser:
     parser = Parser(prog="ropewalk", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"ropewalk {_version()}")
     added = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
-    for add in (_add_methods, _add_inspect, _add_convert, _add_extend, _add_measure, _add_compare, _add_report):
+    for add in (_add_methods, _add_inspect, _add_convert, _add_extend, _add_verify, _add_measure, _add_compare, _add_report):
         add(added)
     return parser
 
@@ -210,6 +210,17 @@ def _add_extend(verbs: Any) -> None:
     parser.add_argument("--out", metavar="DIR", help="the folder to make")
     parser.add_argument("--lineage", choices=["trained", "runtime"], help=LINEAGE_HELP)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    parser.add_argument(
+        "--flags", choices=["vllm", "sglang", "llama.cpp", "transformers"],
+        help="print the launch line that makes this engine compute the plan from the unchanged checkpoint, write nothing",
+    )  # fmt: skip
+    parser.add_argument(
+        "--profiles", metavar="FACTORS", help="such as 1,2,4: print the smallest sufficient factor for each request length"
+    )
+    parser.add_argument(
+        "--text", nargs="+", metavar="FILE",
+        help="with --profiles: measure on these texts what each costs inside the window (--out keeps the run folder)",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace a checkpoint folder that is there")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(verb=run_extend)
@@ -220,6 +231,12 @@ def run_extend(args: argparse.Namespace) -> int:
     from ropewalk.api.checkpoints import extend, plan_to_write
     from ropewalk.core.errors import OutputError
 
+    if args.flags is not None:
+        return _flags(args)
+    if args.profiles is not None:
+        return _profiles(args)
+    if args.text is not None:
+        raise OutputError("--text is what --profiles are priced on; say --profiles 1,2,4 too, or leave it out")
     if args.dry_run:
         plan, _ = plan_to_write(args.source, args.method, length=args.length, lineage=args.lineage)
         return _print_json(plan.to_dict()) if args.json else _print_plan(plan)
@@ -229,6 +246,36 @@ def run_extend(args: argparse.Namespace) -> int:
         args.source, args.method, length=args.length, out=args.out, lineage=args.lineage, force=args.force
     )  # fmt: skip
     return _print_card(card, args)
+
+
+def _flags(args: argparse.Namespace) -> int:
+    """The launch line alone on stdout; 1 where the engine would not compute the plan."""
+    from ropewalk.api.launching import launch_line, line_document, quoted
+    from ropewalk.core.errors import HostError
+
+    try:
+        line, verdict = launch_line(args.source, args.method, length=args.length, engine=args.flags, lineage=args.lineage)
+    except HostError as error:
+        print(f"ropewalk: {error}", file=sys.stderr)
+        return 1
+    _print_json(line_document(line, verdict)) if args.json else print(quoted(line))
+    for said in line.says:
+        print(said, file=sys.stderr)
+    if verdict.status != "exact":
+        print(f"ropewalk: with this line {line.engine} {verdict.status}: {verdict.reason}; {verdict.mend}", file=sys.stderr)
+    return 0 if verdict.status == "exact" else 1
+
+
+def _profiles(args: argparse.Namespace) -> int:
+    from ropewalk.api.launching import priced, profile_table, profiles
+
+    rows = profiles(args.source, args.method, length=args.length, factors=args.profiles, lineage=args.lineage)
+    if args.text is not None:
+        rows = priced(args.source, rows, text=args.text, out=args.out, lineage=args.lineage, force=args.force)
+    if args.json:
+        return _print_json({"method": args.method, "profiles": [row.to_dict() for row in rows]})
+    print(profile_table(rows))
+    return 0
 
 
 def _print_plan(plan: Any) -> int:
@@ -255,6 +302,41 @@ def _print_card(card: Any, args: argparse.Namespace) -> int:
         print(finding["problem"], file=sys.stderr)
     print(args.out)
     return 0
+
+
+# --- verify -----------------------------------------------------------------------------------------------------------
+
+
+def _add_verify(verbs: Any) -> None:
+    parser = verbs.add_parser("verify", help="say what each engine would really compute from a checkpoint, and its traps")
+    parser.add_argument("path", help="folder, folder with only config.json, GGUF file, or hub id")
+    parser.add_argument("--engines", help="of transformers,vllm,sglang,llama.cpp (default all; a named one must support it)")
+    parser.add_argument("--against", metavar="PLAN", help="a file of extend --dry-run --json, or another checkpoint")
+    parser.add_argument("--fix", action="store_true", help="write a copy without the traps to --out, and judge the copy")
+    parser.add_argument("--out", metavar="DIR", help="with --fix: the folder to make")
+    parser.add_argument("--force", action="store_true", help="with --fix: replace a checkpoint folder that is there")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.set_defaults(verb=run_verify)
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """`ropewalk verify PATH`: 1 where an engine differs or refuses, or a finding is an error."""
+    from ropewalk.api.verification import fix, table, verify
+    from ropewalk.core.errors import OutputError
+
+    if args.fix != (args.out is not None):
+        raise OutputError("--fix writes a mended copy and --out says where; give both, or neither")
+    mended = None
+    if args.fix:
+        mended, found = fix(args.path, args.out, engines=args.engines, against=args.against, force=args.force)
+        print(args.out if mended else "ropewalk: nothing was written: the config cannot be read", file=sys.stderr)
+    else:
+        found = verify(args.path, args.engines, args.against)
+    if args.json:
+        _print_json(found.to_dict() | ({"mended": {"out": args.out, **mended.to_dict()}} if mended else {}))
+    else:
+        print(*(mended.changes if mended else ()), table(found), sep="\n")
+    return 0 if found.passed else 1
 
 
 # --- measure, compare, report -----------------------------------------------------------------------------------------

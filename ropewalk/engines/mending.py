@@ -36,6 +36,10 @@ class Mended:
     left: tuple[Finding, ...]
     """Errors and warnings that need a decision."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """What was done, as `verify --fix --json` shows it."""
+        return {"changes": list(self.changes), "left": [finding.to_dict() for finding in self.left]}
+
 
 def mend(
     config: Mapping[str, Any], *, tokenizer_config: Mapping[str, Any] | None = None, facts: Facts | None = None

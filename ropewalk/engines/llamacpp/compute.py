@@ -10,7 +10,7 @@ for YaRN and `attn_factor` alone for every other type. The context divides 1 + 0
 again, so a sliding-window layer that is not stretched keeps `attn_factor` and loses m. A file without a type is linear; a
 request never changes the numbers, only the context that a deployment is given does.
 
-Given up: command-line flags that override the file, and float32 rounding of angles at far positions.
+Given up: float32 rounding of angles at far positions. What a command line changes is in `flags`.
 """
 
 import math
@@ -212,6 +212,9 @@ class _Scaling:
         if self.row.betas:
             fast = self._number("rope.scaling.yarn_beta_fast", fast)
             slow = self._number("rope.scaling.yarn_beta_slow", slow)
+        # Betas from a command line (see `flags`) reach every architecture.
+        fast = self._number("flags.yarn_beta_fast", fast)
+        slow = self._number("flags.yarn_beta_slow", slow)
 
         def where(turns: float) -> float:
             turn = np.float32(turns) * np.float32(2.0) * np.float32(math.pi)

@@ -1,6 +1,18 @@
 """Checkpoints on disk: open and check them, read their geometry, write extended ones. No torch, no transformers."""
 
-from ropewalk.hosts.folder.checkpoint import Checkpoint, geometry_of, open_checkpoint
+from ropewalk.hosts.folder.checkpoint import Checkpoint, adapter_refused, geometry_of, open_checkpoint, read_json
 from ropewalk.hosts.folder.extended import write_extended
+from ropewalk.hosts.folder.facts import gather, tokenizer_config
+from ropewalk.hosts.folder.mended import write_mended
 
-__all__ = ["Checkpoint", "geometry_of", "open_checkpoint", "write_extended"]
+__all__ = [
+    "Checkpoint",
+    "adapter_refused",
+    "gather",
+    "geometry_of",
+    "open_checkpoint",
+    "read_json",
+    "tokenizer_config",
+    "write_extended",
+    "write_mended",
+]

@@ -1,0 +1,181 @@
+"""The verb that proves: what each engine would compute from a checkpoint, the traps in it, and a copy without them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ropewalk.core.errors import PlanError, RopewalkError, SourceError, UnsupportedError
+from ropewalk.core.geometry import Finding
+from ropewalk.core.plan import Plan
+from ropewalk.engines.computed import Computed
+from ropewalk.engines.mending import Mended
+from ropewalk.engines.verdicts import ENGINES, Compute, Verification
+
+LARGEST_PLAN = 16 * 1024 * 1024
+"""Bytes of the largest plan file that is read; a plan has some kilobytes."""
+
+
+def verify(
+    path: str | Path, engines: str | Sequence[str] | None = None, against: str | Path | Plan | None = None
+) -> Verification:
+    """What each engine would compute from a checkpoint, against one reference. No weight is read.
+
+    `engines` are names, or one text with commas; all four without. `against` is a plan, a file of `Plan.to_dict()`, or
+    another checkpoint; else the reference is the checkpoint's own block, else what the newest supported transformers
+    computes. A config that is wrong is an error finding; raises `SourceError` only where there is no checkpoint to judge,
+    `InputError` for an unknown engine, and `PlanError` for a reference of another model.
+    """
+    from ropewalk.engines import verdicts
+    from ropewalk.hosts import folder
+
+    names = [name.strip() for name in engines.split(",")] if isinstance(engines, str) else engines
+    chosen = None if names is None else verdicts.chosen(names)
+    checkpoint = _open(path)
+    reference, source = _reference(against)
+    if checkpoint.kind == "adapter":
+        raise folder.adapter_refused(checkpoint)
+    if checkpoint.kind == "gguf":
+        return _verify_gguf(checkpoint, chosen, reference, source)
+    tokenizer, facts = folder.tokenizer_config(checkpoint.path), folder.gather(checkpoint.path, checkpoint.weights)
+    return _judged(checkpoint.config, chosen, reference, source, tokenizer, facts)
+
+
+def _judged(
+    config: Mapping[str, Any], engines: Sequence[str] | None, reference: Plan | None, source: str, tokenizer: Any, facts: Any
+) -> Verification:
+    from ropewalk.engines import verdicts
+    from ropewalk.engines.findings import findings
+
+    found = findings(config, tokenizer_config=tokenizer, facts=facts)
+    return verdicts.verify(
+        config, reference=reference, source=source, engines=engines, tokenizer_config=tokenizer, findings=found
+    )  # fmt: skip
+
+
+def _open(path: str | Path) -> Any:
+    """The checkpoint, also where its weights are pickles: a config needs no weights to be judged."""
+    from ropewalk.hosts import folder
+
+    try:
+        return folder.open_checkpoint(path)
+    except UnsupportedError:
+        config = Path(path) / "config.json"
+        if not config.is_file():
+            raise
+        return folder.Checkpoint(
+            path=Path(path), kind="config", config=folder.read_json(config), weights=(), quantisation=None
+        )  # fmt: skip
+
+
+def _reference(against: str | Path | Plan | None) -> tuple[Plan | None, str]:
+    """The reference that the user gave, and where it comes from in words."""
+    from ropewalk.engines.reference import reference_of
+
+    if against is None or isinstance(against, Plan):
+        return against, "" if against is None else "the plan that was given"
+    path = Path(against)
+    if path.is_dir() or path.suffix.lower() == ".gguf" or not path.exists():
+        return reference_of(_open(against).config), str(against)
+    content = _plan_file(path)
+    if "groups" not in content and "model_type" in content:
+        return reference_of(content), str(against)
+    try:
+        return Plan.from_dict(content), str(against)
+    except RopewalkError as error:
+        raise PlanError(f"{path} is no plan: {error}; give what extend --dry-run --json prints, or a checkpoint") from error
+
+
+def _plan_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8") if path.stat().st_size <= LARGEST_PLAN else ""
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{path} cannot be read as a plan ({error}); give what extend --dry-run --json prints") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path} holds a JSON {type(content).__name__}; give what extend --dry-run --json prints")
+    return content
+
+
+def _verify_gguf(
+    checkpoint: Any, engines: Sequence[str] | None, reference: Plan | None, source: str
+) -> Verification:  # fmt: skip
+    """A GGUF file: llama.cpp reads it; the others read folders, and what they make of a GGUF file is not judged."""
+    from ropewalk.engines import llamacpp, verdicts
+    from ropewalk.engines.findings import findings
+    from ropewalk.engines.transformers import block
+    from ropewalk.hosts import gguf
+    from ropewalk.hosts.gguf.positions import factors_of, reading_of, with_block
+
+    header = gguf.read_header(checkpoint.path)
+    config, factors = with_block(checkpoint.config, header), factors_of(header)
+
+    def compute(length: int) -> Computed:
+        return llamacpp.compute_metadata(header.metadata, length=length, factors=factors)
+
+    def elsewhere(name: str) -> Compute:
+        reason = "this is a GGUF file, which loses its scaling in this engine's reader or is not read at all"
+        return lambda length: Computed(
+            engine=name, versions=ENGINES[name]().VERSIONS, groups={}, max_length=None, unsupported=reason
+        )  # fmt: skip
+
+    found = findings(config)
+    found += [
+        Finding(field="rope.scaling", severity="warning", problem=note, mend="ropewalk extend MODEL.gguf --out NEW.gguf")
+        for note in reading_of(header).notes
+    ]
+    return verdicts.verify(
+        config,
+        reference=reference,
+        source=source or ("" if block.find(config) else "what the metadata of the file says"),
+        engines=engines,
+        findings=found,
+        computing={name: compute if name == llamacpp.NAME else elsewhere(name) for name in ENGINES},
+    )
+
+
+def fix(
+    path: str | Path,
+    out: str | Path,
+    *,
+    engines: str | Sequence[str] | None = None,
+    against: str | Path | Plan | None = None,
+    force: bool = False,
+) -> tuple[Mended | None, Verification]:
+    """Writes a copy of a checkpoint folder without the traps that have one way out, and verifies the copy.
+
+    The copy is judged against the reference of the source. Where the config cannot be read nothing is written: None, and
+    the verification of the source. Raises as `verify` does, and `OutputError` for an output that exists.
+    """
+    from ropewalk.engines.reference import reference_of
+    from ropewalk.hosts import folder
+
+    before = verify(path, engines, against)
+    reference = before.reference
+    if reference is None:
+        return None, before
+    mended = folder.write_mended(_open(path), out, force=force)
+    if against is None:
+        # A mended length is what the copy is held to, not the one that was wrong.
+        reference = replace(reference, length=max(reference.length, reference_of(mended.config).length))
+    return mended, replace(verify(out, engines, reference), source=before.source)
+
+
+def table(verification: Verification) -> str:
+    """The verdicts and findings for a terminal."""
+    plan = verification.reference
+    lines = []
+    if plan is not None:
+        lines.append(f"reference: {verification.source}, {plan.kind}, {plan.length} tokens")
+    width = max(len(verdict.engine) for verdict in verification.verdicts)
+    for verdict in verification.verdicts:
+        error = "" if verdict.max_relative_error is None else f"error {verdict.max_relative_error:.1e}"
+        longest = "" if verdict.max_length is None else f"up to {verdict.max_length} tokens"
+        lines.append(
+            f"{verdict.engine:<{width}}  {verdict.status:<11}  {error:<13}  {longest:<22}  {verdict.version}".rstrip()
+        )
+        lines += [f"{'':<{width}}  {text}" for text in (verdict.reason, verdict.mend and f"mend: {verdict.mend}") if text]
+    for finding in verification.findings:
+        lines.append(f"{finding.severity}: {finding.field}: {finding.problem}; {finding.mend}")
+    return "\n".join(lines)
