@@ -1,0 +1,364 @@
+"""What SGLang computes from a transformers config.
+
+Read in the source of SGLang 0.5.23, which pins transformers 5.19: `get_rope` and its classes, how each family's attention
+calls it, and `get_context_length`. The classes came from vLLM, but what reaches them differs by family: some read the whole
+of the rope parameters, some the base alone, Gemma 3 calls transformers' formulas, and OLMo 3 has a config class that drops
+`rope_parameters`. A rotated share is read at the top level of the config only.
+
+The tables are float32 on CUDA and ROCm; LongRoPE's are in the model's dtype.
+
+Given up: CPU, NPU and aiter paths, fused norm-and-rope kernels behind switches, dual chunk attention, GGUF and remote code.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ropewalk.core.errors import RopewalkError, SourceError, UnsupportedError
+from ropewalk.core.plan import Frequencies
+from ropewalk.engines import tables
+from ropewalk.engines.computed import Computed, Depends
+from ropewalk.engines.tables import ORIGINAL, Head, Table, number, spelled
+from ropewalk.engines.transformers import compute as stock
+from ropewalk.engines.transformers import formulas
+from ropewalk.engines.transformers.families import default
+from ropewalk.engines.transformers.formulas import temperature
+from ropewalk.engines.transformers.reading import Shape, make_groups, measure, parameters
+from ropewalk.engines.transformers.spellings import FULL, SLIDING, WITH_ORIGINAL, Parameters
+
+NAME = "sglang"
+VERSIONS = ">=0.5.23,<0.5.24"
+BACKEND = ("gpt_neox", "smollm3")
+"""Families without a model of SGLang's own, which run through transformers' modules."""
+PLAIN = ("mixtral", "starcoder2", "gemma", "gemma2", "olmo", "phi", "stablelm")
+"""Families whose attention takes the base alone: no scaling of any type."""
+SCALED = (
+    "llama", "mistral", "phi3", "granite", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gpt_oss", "llama4_text",
+    "qwen3_5_text", "deepseek_v2", "deepseek_v3", "olmo2",
+)  # fmt: skip
+"""Families that hand their rope parameters to `get_rope`."""
+OWN = ("gemma3_text", "olmo3")
+TOP_LENGTH_WINS = ("llama", "mistral", "phi3", "granite")
+"""Where a top-level original length overrules the one in the rope parameters."""
+WHOLE_BASE = ("mixtral", "starcoder2", "llama4_text")
+"""Where the base is cut to a whole number."""
+FUSED = ("qwen3_moe", "gpt_oss")
+"""Where attention passes an argument that the LongRoPE class does not take."""
+LENGTH_KEYS = ("max_sequence_length", "seq_length", "max_seq_len", "model_max_length")
+"""The first of these that is there is the length, before `max_position_embeddings`."""
+SAME = "the same numbers at every length"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The parameters of one group as they reach `get_rope`."""
+
+    values: Mapping[str, Any]
+    head: Head
+    scaled: bool = True
+    """Whether anything but the base is looked at."""
+
+
+def compute(config: Mapping[str, Any], *, length: int, tokenizer_config: Mapping[str, Any] | None = None) -> Computed:
+    """SGLang's numbers for a batch whose longest request has `length` tokens, at its default context length.
+
+    The tokenizer's length is not looked at. Never raises on a config: what would stop SGLang is `refuses`, what was not
+    read or cannot be told is `unsupported`.
+    """
+    try:
+        shape = measure(config)
+    except RopewalkError as error:
+        return _nothing(unsupported=str(error))
+    if shape.model_type not in BACKEND + PLAIN + SCALED + OWN:
+        return _nothing(unsupported=f"SGLang's code for {shape.model_type} was not read")
+    try:
+        params = parameters(shape)
+    except UnsupportedError as error:
+        return _nothing(refuses=str(error)) if shape.family.rope_types else _nothing(unsupported=str(error))
+    except SourceError as error:
+        return _nothing(refuses=str(error))
+    try:
+        return _computed(config, shape, params, length)
+    except SourceError as error:
+        return _nothing(refuses=str(error))
+    except ZeroDivisionError:
+        return _nothing(refuses="it divides by zero at load; check the lengths and the base")
+    except (RopewalkError, OverflowError) as error:
+        return _nothing(unsupported=str(error))
+
+
+def _nothing(*, refuses: str | None = None, unsupported: str | None = None) -> Computed:
+    return Computed(
+        engine=NAME, versions=VERSIONS, groups={}, max_length=None, refuses=refuses, unsupported=unsupported
+    )  # fmt: skip
+
+
+def _computed(config: Mapping[str, Any], shape: Shape, params: Parameters, length: int) -> Computed:
+    if shape.text.get("dual_chunk_attention_config") is not None:
+        raise UnsupportedError("dual chunk attention was not read; remove dual_chunk_attention_config")
+    for label, values in params.by_type.items():
+        _check(shape, label, values)
+    if shape.model_type == "olmo3":
+        params = _olmo3(shape)
+    longest = _context_length(shape, params)
+    if shape.model_type in BACKEND:
+        computed = stock.compute(config, length=length)
+        note = "runs through transformers' own modules"
+        taken = longest if computed.groups else None
+        return replace(
+            computed, engine=NAME, versions=VERSIONS, max_length=taken, notes=(*computed.notes, note)
+        )  # fmt: skip
+    if shape.model_type == "gemma3_text":
+        return _gemma3(shape, params, length, longest)
+    return _tabled(shape, params, length, longest)
+
+
+def _check(shape: Shape, label: str, values: Mapping[str, Any]) -> None:
+    """Raises `SourceError` for what stops transformers' check of the config, and with it SGLang."""
+    kind = values["rope_type"]
+    needed = {
+        "linear": ("factor",),
+        "dynamic": ("factor",),
+        "yarn": ("factor",),
+        "longrope": ("short_factor", "long_factor"),
+        "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    }
+    missing = [key for key in needed.get(kind, ()) if key not in values]
+    if missing and shape.model_type != "olmo3":
+        raise SourceError(f"rope_parameters of type {kind} lack {' and '.join(missing)}")
+    if kind in WITH_ORIGINAL and spelled(shape.text, label, ORIGINAL, 1) is None:
+        raise SourceError(f"{ORIGINAL} is null, which stops it at load: write the length or leave the field out")
+
+
+def _olmo3(shape: Shape) -> Parameters:
+    """OLMo 3's parameters under SGLang's config class: `rope_scaling` and the top-level base; the rest is dropped."""
+    written, scaling = shape.text.get("rope_parameters"), shape.text.get("rope_scaling")
+    flat = isinstance(written, Mapping) and not any(isinstance(value, Mapping) for value in written.values())
+    if not scaling and flat and isinstance(written, Mapping) and written.get("rope_type") in WITH_ORIGINAL:
+        raise SourceError("SGLang's config class for olmo3 stops on flat rope_parameters of this type: write rope_scaling")
+    base = shape.text.get("rope_theta", 10000.0)
+    plain = {"rope_type": "default", "rope_theta": base}
+    values = dict(scaling) if isinstance(scaling, Mapping) and scaling else dict(plain)
+    values.setdefault("rope_type", values.get("type", "default"))
+    values.setdefault("rope_theta", base)
+    return Parameters(
+        by_type={FULL: values, SLIDING: {**plain, "rope_theta": values["rope_theta"]}}, truncate=True, findings=()
+    )  # fmt: skip
+
+
+def _context_length(shape: Shape, params: Parameters) -> int:
+    """The longest request it takes without an override switch, tokens."""
+    length = shape.declared
+    for key in LENGTH_KEYS:
+        if shape.text.get(key) is not None:
+            length = int(number(shape.text, key))
+            break
+    # Nested parameters have no factor at their outer level.
+    values = params.by_type.get("") or (params.by_type[FULL] if shape.model_type == "olmo3" else {})
+    if "factor" not in values or ORIGINAL in values or values["rope_type"] == "llama3":
+        return length
+    return int(number(values, "factor") * length)
+
+
+def _layers(shape: Shape, params: Parameters) -> list[tuple[str, str | None]]:
+    """Labels of the groups, in the order of `transformers.read`, and where their parameters lie; None: not rotated."""
+    neutral = {label: {"rope_type": "default", "rope_theta": 10000.0} for label in params.by_type}
+    groups = make_groups(shape, replace(params, by_type=neutral), None)
+    place = {group.label: group.label if group.label in params.by_type else "" for group in groups}
+    return [(group.label, place[group.label] if group.rotated else None) for group in groups]
+
+
+def _tabled(shape: Shape, params: Parameters, length: int, longest: int) -> Computed:
+    groups: dict[str, Frequencies | None] = {}
+    notes: list[str] = []
+    depends: Depends = "nothing"
+    treatment, refuses = SAME, None
+    for label, place in _layers(shape, params):
+        if place is None:
+            groups[label] = None
+            continue
+        seen = _seen(shape, place, params.by_type[place])
+        table, scale = _table(shape, seen, length)
+        groups[label] = table.word(scale)
+        kind = seen.values["rope_type"] if seen.scaled else "default"
+        if kind == "longrope" and not shape.family.mla:
+            refuses = refuses or _past_the_end(table, length, longest)
+            notes += _longrope_notes(seen, length)
+            if tables.two_regimes(seen.values):
+                depends, treatment = "batch", "the short list, unless a longer text shares its batch; cached keys stay"
+        elif kind in ("linear", "dynamic") and table.rows < longest and not shape.family.mla:
+            notes.append(f"beyond {table.rows} tokens its table goes on without the scaling")
+    return Computed(
+        engine=NAME,
+        versions=VERSIONS,
+        groups=groups,
+        max_length=longest,
+        depends_on=depends,
+        short_request=treatment,
+        refuses=refuses,
+        ignored=_ignored(shape, params),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _seen(shape: Shape, label: str, values: Mapping[str, Any]) -> Seen:
+    base = number(values, "rope_theta")
+    values = dict(values)
+    if values["rope_type"] in WITH_ORIGINAL and shape.model_type not in (*TOP_LENGTH_WINS, "olmo3"):
+        # Before the top-level field is there, transformers has filled this one in.
+        own = spelled(shape.text, label, ORIGINAL)
+        if own is None and (shape.text.get("rope_scaling") or shape.text.get("rope_parameters")):
+            own = shape.declared
+        values[ORIGINAL] = default(shape.model_type, "rope_parameters").get(ORIGINAL) if own is None else own
+    values.setdefault(ORIGINAL, shape.declared)
+    head = Head(
+        base=float(int(base)) if shape.model_type in WHOLE_BASE else base,
+        rotary_dim=int(shape.rope_head_dim * _share(shape)),
+        head_dim=shape.rope_head_dim,
+        max_position=shape.declared,
+    )
+    return Seen(values=values, head=head, scaled=shape.model_type not in PLAIN)
+
+
+def _share(shape: Shape) -> float:
+    """The rotated share: from the top level of the config, or the class default; never from the rope parameters."""
+    if not shape.family.partial:
+        return 1.0
+    usual = default(shape.model_type, "rope_parameters").get("partial_rotary_factor", 1.0)
+    keys = ("rope_pct", "partial_rotary_factor") if shape.model_type == "stablelm" else ("partial_rotary_factor",)
+    given = next((shape.text[key] for key in keys if shape.text.get(key) is not None), usual)
+    return number({"partial_rotary_factor": given}, "partial_rotary_factor")
+
+
+def _table(shape: Shape, seen: Seen, length: int) -> tuple[Table, float]:
+    """The table of one group, and what multiplies the softmax scale."""
+    values, head = seen.values, seen.head
+    kind = values["rope_type"]
+    if not seen.scaled or kind == "default":
+        return tables.default(head), 1.0
+    if shape.family.mla:
+        return _latent(values, head)
+    if kind == "linear":
+        return tables.linear(values, head), 1.0
+    if kind == "llama3":
+        return tables.llama3(values, head), 1.0
+    if kind == "proportional":
+        return tables.proportional(head), 1.0
+    if kind == "dynamic":
+        return _dynamic(values, head), 1.0
+    if kind == "yarn":
+        return _yarn(values, head), 1.0
+    if kind == "longrope":
+        if shape.model_type in FUSED:
+            raise SourceError(f"its LongRoPE class does not take an argument that {shape.model_type} passes: it stops")
+        return tables.longrope(values, head, long=length > number(values, ORIGINAL) + 1.0), 1.0
+    if kind == "deepseek_yarn":
+        raise UnsupportedError("rope_type 'deepseek_yarn' was read for latent attention only")
+    raise SourceError(f"rope_type {kind!r} is not one that SGLang knows, which stops it at load")
+
+
+def _latent(values: Mapping[str, Any], head: Head) -> tuple[Table, float]:
+    """DeepSeek: YaRN whatever the type says, with a factor of 1 and `max_position_embeddings` where fields are left out."""
+    filled = {"factor": 1.0, **values}
+    applied = bool(values.get("apply_yarn_scaling", True)) and bool(values.get("apply_scale", True))
+    scale = tables.latent_scale(filled) if applied else 1.0
+    return tables.latent(filled, head, extra=_extra(values)), scale
+
+
+def _dynamic(values: Mapping[str, Any], head: Head) -> Table:
+    """The base at the longest stretch, factor^2 - factor + 1, whatever the request."""
+    factor = number(values, "factor")
+    if "alpha" in values:
+        return tables.alpha(values, head)
+    return tables.rebased(head, factor * factor - factor + 1.0, int(head.max_position * factor))
+
+
+def _yarn(values: Mapping[str, Any], head: Head) -> Table:
+    factor = number(values, "factor")
+    both = all(values.get(key) is not None for key in ("mscale", "mscale_all_dim"))
+    if "mrope_section" in values and any(key in values for key in ("mscale", "mscale_all_dim")):
+        raise SourceError("its YaRN for multimodal positions does not take mscale and mscale_all_dim: it stops at load")
+    attention = tables.pair(values, factor) if both else temperature(factor)
+    truncate = bool(values.get("truncate", True))
+    return tables.yarn(values, head, attention_factor=attention * _extra(values), truncate=truncate)
+
+
+def _extra(values: Mapping[str, Any]) -> float:
+    """`attn_factor`, which multiplies YaRN's own attention factor."""
+    if values.get("extrapolation_factor", 1) != 1:
+        raise UnsupportedError("extrapolation_factor was not read; remove it")
+    return number(values, "attn_factor") if "attn_factor" in values else 1.0
+
+
+def _past_the_end(table: Table, length: int, longest: int) -> str | None:
+    if table.rows >= length or length > longest:
+        return None
+    return f"a request of {length} tokens reads past the end of its LongRoPE table of {table.rows} positions"
+
+
+def _longrope_notes(seen: Seen, length: int) -> list[str]:
+    notes = ["LongRoPE's cos and sin are rounded to the model's dtype: the engine's rounding, not the plan's"]
+    original = int(number(seen.values, ORIGINAL))
+    if length == original + 1:
+        notes.append(f"the token at position {original} is rotated as if it stood at 0, off by one at its switch")
+    return notes
+
+
+def _gemma3(shape: Shape, params: Parameters, length: int, longest: int) -> Computed:
+    """Gemma 3: transformers' formulas on the full layers, their YaRN flat for once; the base alone on the others."""
+    words: dict[str, Frequencies | None] = {}
+    dim = shape.rope_head_dim
+    for label, place in _layers(shape, params):
+        values = dict(params.by_type[place or FULL])
+        if label == SLIDING:
+            head = Head(base=number(values, "rope_theta"), rotary_dim=dim, head_dim=dim, max_position=shape.declared)
+            words[label] = tables.default(head).word()
+            continue
+        top = shape.text.get(ORIGINAL)
+        if values["rope_type"] in WITH_ORIGINAL and top is not None:
+            values[ORIGINAL] = top
+        if values["rope_type"] not in formulas.TYPES:
+            raise SourceError(f"rope_type {values['rope_type']!r} is not one that transformers knows, which stops it")
+        truncate = bool(values.get("truncate", True))
+        stated = formulas.Head(head_dim=dim, partial=False, declared_length=shape.declared, truncate=truncate)
+        # LongRoPE's switch lies in transformers' decorator, which SGLang's copy does not have.
+        asked = None if values["rope_type"] == "longrope" else length
+        inv_freq, attention = formulas.compute(values, stated, asked)
+        words[label] = Frequencies(inv_freq=inv_freq, attention_factor=attention)
+    kind = params.of(FULL)["rope_type"]
+    return Computed(
+        engine=NAME,
+        versions=VERSIONS,
+        groups=words,
+        max_length=longest,
+        depends_on="batch" if kind == "dynamic" else "nothing",
+        short_request="the unscaled numbers, unless a longer text shares its batch" if kind == "dynamic" else SAME,
+        ignored=_ignored(shape, params),
+        notes=("on a CPU with AMX the scaling of the full layers is not read",) if kind != "default" else (),
+    )
+
+
+def _ignored(shape: Shape, params: Parameters) -> tuple[str, ...]:
+    """Fields that carry meaning and are not read."""
+    found: list[str] = []
+    for label, values in params.by_type.items():
+        kind = values["rope_type"]
+        keys: tuple[str, ...] = {
+            "yarn": ("attention_factor",),
+            "longrope": ("attention_factor", "factor"),
+            "dynamic": ("attention_factor", "max_trained_positions"),
+        }.get(kind, ("attention_factor",))
+        if shape.model_type == "gemma3_text":
+            keys = ("attn_factor",)
+            if label == SLIDING or kind == "longrope":
+                keys += ("factor", "long_factor", "attention_factor")
+        elif shape.model_type in PLAIN and kind != "default":
+            keys = tuple(key for key in values if key not in ("rope_theta", "partial_rotary_factor", "type"))
+        elif shape.family.mla and kind != "default":
+            keys = ("attention_factor", "truncate", "short_factor", "long_factor", "low_freq_factor")
+        found += [f"{label}.{key}" if label else key for key in keys if key in values]
+    if shape.family.partial and spelled(shape.text, "", "partial_rotary_factor") not in (None, _share(shape)):
+        found.append("rope_parameters.partial_rotary_factor")
+    if shape.model_type == "olmo3" and shape.text.get("rope_parameters"):
+        found.append("rope_parameters")
+    return tuple(dict.fromkeys(found))
