@@ -2,8 +2,8 @@
 
     python tools/engines.py [NAME ...] [--list]
 
-An environment is `.engines/NAME-HASH`, where HASH is of the engine's lock (`tools/engines/NAME.txt`) and of the Python version:
-an unchanged lock is not installed again, a changed one gets a new folder and the old one is removed. The locks name every
+An environment is `.engines/NAME-HASH`; HASH is of the engine's lock (`tools/engines/NAME.txt`) and of the Python version: an
+unchanged lock is not installed again, a changed one gets a new folder and the old one is removed. The locks name every
 package, and pip resolves nothing: a resolver would take CUDA builds of gigabytes. What was given up: packages are pinned for
 CPython 3.11 or newer on x86-64 Linux, which is what the engines publish CPU builds for.
 """
@@ -54,9 +54,12 @@ def set_up(name: str) -> Path:
 def main() -> int:
     """Sets up the named engines, or all."""
     parser = argparse.ArgumentParser(description="Set up the engines, each in its own environment.")
-    parser.add_argument("name", nargs="*", choices=[[], *names()], help="engines; all without a name")
+    parser.add_argument("name", nargs="*", help=f"engines, of {', '.join(names())}; all without a name")
     parser.add_argument("--list", action="store_true", help="only say where they are or would be")
     args = parser.parse_args()
+    unknown = set(args.name) - set(names())
+    if unknown:
+        parser.error(f"unknown engine {', '.join(sorted(unknown))}; known are {', '.join(names())}")
     for name in args.name or names():
         place = environment(name) if args.list else set_up(name)
         seconds = (place / STAMP).read_text().strip() if (place / STAMP).is_file() else "not set up"

@@ -3,5 +3,6 @@
 from ropewalk.hosts.executed.child import Answer, Probe, probe
 from ropewalk.hosts.executed.divergence import kl
 from ropewalk.hosts.executed.environments import python_of
+from ropewalk.hosts.executed.execution import execute
 
-__all__ = ["Answer", "Probe", "kl", "probe", "python_of"]
+__all__ = ["Answer", "Probe", "execute", "kl", "probe", "python_of"]

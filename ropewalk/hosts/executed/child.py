@@ -4,6 +4,7 @@ What was given up: a server that stays up between probes. A start costs seconds,
 answer it with the state of another.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -137,10 +138,8 @@ def _run(engine: str, command: list[str], job: dict[str, Any], asked: Probe, lim
 
 def _end(child: subprocess.Popen[str]) -> None:
     """Ends the child and what it started: the group is ours alone, it was made for this child."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     child.wait()
     for stream in (child.stdin, child.stdout):
         if stream is not None:

@@ -20,7 +20,7 @@ OLDEST = "transformers-oldest"
 
 
 def python_of(engine: str) -> Path | None:
-    """The Python that can run an engine (`transformers`, `vllm`, `llama.cpp`, or an environment's name); None if there is none.
+    """The Python that can run an engine (one of `PACKAGES`, or `OLDEST`); None if there is none.
 
     Raises `InputError` for an engine that has no probe.
     """

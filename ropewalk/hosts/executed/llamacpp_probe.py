@@ -16,7 +16,7 @@ UNDERFLOW = -1e30
 
 def probe(job: Job) -> dict[str, Any]:
     """Log-probabilities of the next token at the positions, and greedy continuations of the prompts."""
-    import xllamacpp
+    import xllamacpp  # type: ignore[import-not-found]
 
     clock = Clock()
     server = xllamacpp.Server(_parameters(job))

@@ -14,7 +14,7 @@ from wire import Clock, Job, answer_of  # type: ignore[import-not-found]
 def probe(job: Job) -> dict[str, Any]:
     """Log-probabilities of the next token at the positions, and greedy continuations of the prompts."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    import vllm
+    import vllm  # type: ignore[import-not-found]
 
     clock = Clock()
     engine = vllm.LLM(
