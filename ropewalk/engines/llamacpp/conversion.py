@@ -18,6 +18,7 @@ import numpy as np
 
 from ropewalk.core.geometry import Group, Vector, geometric
 from ropewalk.engines.llamacpp.reading import DIVISORS, LONG, SHORT
+from ropewalk.engines.transformers.families import default
 from ropewalk.engines.transformers.formulas import number
 from ropewalk.engines.transformers.reading import Shape
 from ropewalk.engines.transformers.spellings import FULL, SLIDING, Parameters
@@ -95,9 +96,10 @@ def _phi3(
     keys: dict[str, Any], factors: dict[str, Vector], values: Mapping[str, Any], shape: Shape, rotary_dim: int
 ) -> None:  # fmt: skip
     """Phi-3 has a converter of its own: no type, no factor, and the temperature made anew from the two lengths."""
-    if values.get("original_max_position_embeddings") is None:
-        raise Refused("the converter stops: phi3 needs original_max_position_embeddings in its rope parameters")
-    original = _length(values)
+    # The config class has the field at the top level, with a default.
+    key = "original_max_position_embeddings"
+    top = shape.text.get(key, default(shape.model_type, key))
+    original = _length({key: values.get(key) or top})
     keys["rope.scaling.original_context_length"] = original
     keys["rope.freq_base"] = _single(number(values, "rope_theta"))
     long, short = values.get("long_factor"), values.get("short_factor")
