@@ -142,8 +142,8 @@ def judge(own: float, control: float, apart: float) -> tuple[Status, str]:
 
 
 def _row(bench: _Bench, engine: str, progress: Progress | None) -> Verdict:
-    """One engine's verdict; transformers is held against its oldest supported release where that is installed."""
-    ran = OLDEST if engine == "transformers" and python_of(OLDEST) is not None else engine
+    """One engine's verdict; transformers, which is the reference, is judged by its oldest supported release."""
+    ran = OLDEST if engine == "transformers" else engine
     if engine not in PACKAGES or engine == "llama.cpp":
         reads = "it reads GGUF files, not folders" if engine == "llama.cpp" else "ropewalk has no probe for it"
         return _said(engine, "", "unsupported", f"not executed: {reads}", "read its verdict without --execute")
