@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ropewalk.core.errors import InputError
+from ropewalk.core.errors import InputError, MethodError
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import Method, find
 from ropewalk.core.method import methods as known_methods
@@ -52,5 +52,7 @@ def plan(source: Source, method: str | Method, *, length: int | str, lineage: Li
 
     Raises `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`.
     """
+    if not isinstance(method, str | Method):
+        raise MethodError(f"a method is an id such as yarn, or a Method, got {type(method).__name__}")
     made = method if isinstance(method, Method) else find(method, options)
     return made.plan(geometry(source, lineage=lineage), parse_length(length))

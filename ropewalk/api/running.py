@@ -52,9 +52,11 @@ class Job:
         if self.dtype != "auto":
             chosen, reason = parse_dtype(self.dtype), "as asked"
         self.progress.say(f"device {device}, {reason if self.dtype == 'auto' else f'{self.dtype}, {reason}'}")
+        with self.progress.task("reading the texts"):
+            # Before the weights, which may take minutes, what a text can be refused for.
+            documents = read_documents(self.text, live.load_tokenizer(checkpoint.path), self.settings.length)
         with self.progress.task("loading the model"):
             model, tokenizer = live.load(checkpoint.path, dtype=chosen, device=device)
-        documents = read_documents(self.text, tokenizer, self.settings.length)
         subject = Subject(
             model=model,
             tokenizer=tokenizer,

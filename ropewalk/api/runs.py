@@ -1,6 +1,7 @@
 """Verbs that measure: compare, measure, report."""
 
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,18 @@ def compare(
         raise MethodError("compare needs a method beside none and crop, which are always carried; say --methods pi,ntk,yarn")
     plans = make_plans(found, specs, tokens)
     chosen = _map_methods(list(plans), retrieval)
+    asked = bool(lengths) or bool(retrieval) or tuple(retrieval_protocols) != ("multikey-branch",)
     grid = [parse_length(n) for n in lengths] if lengths else _map_lengths(found, tokens)
-    chosen = chosen if grid else []
+    if chosen and not grid:
+        if asked:
+            raise LengthError(
+                f"a retrieval map needs a length of at least {SHORTEST_HAYSTACK} tokens, got {tokens}; "
+                "name shorter ones with --lengths, or leave the map out with --retrieval off"
+            )
+        (progress or Progress()).say(
+            f"no retrieval map: {tokens} tokens are too few for a haystack unless --lengths says so"
+        )
+        chosen = []
     if max(grid, default=0) > tokens:
         raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plans are for; leave it out")
     from ropewalk.measure.settings import Settings
@@ -166,7 +177,7 @@ def measure(
         raise LengthError(f"a likelihood needs at least 2 tokens, got {tokens}")
     labels = ["none"] + ([method] if method not in (None, "none") else [])
     plans = {label: find(label).plan(found, tokens) for label in labels}
-    if "crop" in plans:
+    if any(plan.method == "crop" for plan in plans.values()):
         raise MethodError("crop is a baseline of compare; measure it there")
     settings = Settings(
         length=tokens, control_tokens=control_tokens, protocols=tuple(protocols), protocol_window=window,
@@ -182,7 +193,12 @@ def _run(
     verb: str, source: str | Path, text: Sequence[str | Path], out: str | Path, found: Geometry, plans: dict[str, Plan],
     settings: Any, *, device: str, dtype: str, force: bool, resume: bool, progress: Progress | None,
 ) -> list[Measurement]:  # fmt: skip
-    """What compare and measure share: open, check, measure, derive the rows, draw the report."""
+    """What compare and measure share: open, check, measure, derive the rows, and draw the report where matplotlib is."""
+    if not isinstance(source, str | Path):
+        raise InputError(
+            f"{verb} reads a checkpoint folder or a hub id, got a {type(source).__name__}; "
+            "save the model and give its folder"
+        )
     need("hf", "torch", "transformers", "safetensors")
     check_out(out, force=force, resume=resume)
     from ropewalk.api.running import Job
@@ -191,7 +207,11 @@ def _run(
         verb=verb, source=source, text=text, out=out, geometry=found, plans=plans, settings=settings,
         device=device, dtype=dtype, force=force, resume=resume, progress=progress or Progress(),
     )  # fmt: skip
-    return job.run()
+    rows = job.run()
+    if find_spec("matplotlib") is not None:
+        with job.progress.task("drawing the report"):
+            report(out)
+    return rows
 
 
 def report(folder: str | Path) -> Path:

@@ -1,9 +1,11 @@
 """Progress on stderr for whatever takes longer than a second, and silence where stderr is not a terminal.
 
-A `Progress` is handed in wherever long work is done; the work calls `at(share)` as often as it likes.
+A `Progress` is handed in wherever long work is done; the work calls `at(share)` as often as it likes. Work that cannot say
+how far it is (loading, drawing) still shows its name and the seconds it has taken: a thread redraws the line.
 """
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +21,9 @@ class Progress:
         self.shown = self.stream.isatty()
         self._label = ""
         self._began = self._drew = 0.0
-        self._done = self._total = 0.0
+        self._done = self._total = self._cost = self._share = 0.0
+        self._whole_began = 0.0
+        self._lock = threading.Lock()
 
     def plan(self, total: float) -> None:
         """How much work there is in all, in any unit; `spend` counts it off."""
@@ -28,28 +32,44 @@ class Progress:
     @contextmanager
     def task(self, label: str, cost: float = 0.0) -> Iterator["Progress"]:
         """A named piece of work that costs `cost` of the planned total."""
-        self._label, self._began, self._cost = label, time.monotonic(), cost
-        self.at(0.0)
+        self._label, self._began, self._cost, self._share = label, time.monotonic(), cost, 0.0
+        stop = threading.Event()
+        ticker = threading.Thread(target=self._tick, args=(stop,), daemon=True) if self.shown else None
+        if ticker is not None:
+            ticker.start()
         try:
             yield self
         finally:
+            stop.set()
+            if ticker is not None:
+                ticker.join()
             self._done += cost
             self._clear()
 
+    def _tick(self, stop: threading.Event) -> None:
+        while not stop.wait(max(0.05, min(0.5, self.patience_seconds))):
+            self._draw()
+
     def at(self, share: float) -> None:
         """`share` of the present task is done, 0 to 1."""
+        self._share = share
+        if time.monotonic() - self._drew >= 0.2:
+            self._draw()
+
+    def _draw(self) -> None:
         now = time.monotonic()
-        if not self.shown or now - self._began < self.patience_seconds or now - self._drew < 0.2:
+        if not self.shown or now - self._began < self.patience_seconds:
             return
-        self._drew = now
-        text = f"{self._label}: {100 * share:3.0f}%"
-        if self._total:
-            whole = min(1.0, (self._done + share * self._cost) / self._total)
-            if whole > 0.02:
-                left = (now - self._whole_began) * (1 - whole) / whole
-                text += f"   all {100 * whole:3.0f}%, about {_spell(left)} left"
-        self.stream.write(f"\r\x1b[2K{text[:110]}")
-        self.stream.flush()
+        taken = _spell(now - self._began)
+        text = f"{self._label}: {100 * self._share:3.0f}%, {taken}" if self._share else f"{self._label}: {taken}"
+        whole = min(1.0, (self._done + self._share * self._cost) / self._total) if self._total else 0.0
+        if whole > 0.02:
+            left = (now - self._whole_began) * (1 - whole) / whole
+            text += f"   all {100 * whole:3.0f}%, about {_spell(left)} left"
+        with self._lock:
+            self._drew = now
+            self.stream.write(f"\r\x1b[2K{text[:110]}")
+            self.stream.flush()
 
     def say(self, line: str) -> None:
         """A line that stays, shown whether or not stderr is a terminal."""

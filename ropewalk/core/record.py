@@ -3,7 +3,7 @@
 A run folder holds everything a report shows, and a report reads nothing else:
 
     card.json            what was asked, complete with defaults: source, plans, versions, seed, status
-    measurements.jsonl   one `Measurement` a line, append-only
+    measurements.jsonl   one `Measurement` a line, made from the arrays and samples when all cells are done
     samples.jsonl        one answered prompt a line
     nll/METHOD/DOC.npy   float32 [T-1]: NLL of token 1..T-1 of a document, nats; NaN where a method scores nothing
     price/METHOD/DOC.npy float32 [2, P]: inside the old window, KL to the untouched model (nats) and whether the first

@@ -126,6 +126,13 @@ class Run:
                 f"{path} answers another question (it differs in {', '.join(changed)}); "
                 "repeat the first command with --resume, or give another --out"
             )
+        if old.versions != card.versions:
+            names = sorted(k for k in {*old.versions, *card.versions} if old.versions.get(k) != card.versions.get(k))
+            changes = ", ".join(f"{k} {old.versions.get(k)} -> {card.versions.get(k)}" for k in names)
+            raise OutputError(
+                f"{path} was begun with other versions ({changes}), and one run is not mixed from two; "
+                "install the first ones, or start anew with --force"
+            )
         card.started, card.files = old.started, old.files
         run = cls(path, card)
         for name in ("measurements.jsonl", "samples.jsonl", "cells.jsonl"):

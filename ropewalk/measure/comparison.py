@@ -57,12 +57,17 @@ class Subject:
         """Whether prefixes of one pass would be read with another length's frequencies."""
         return self.geometry.varies if label == NONE else self.plans[label].kind != "static"
 
+    def keeps(self, label: str) -> int | None:
+        """How many last tokens a cropping method reads; None for every other."""
+        plan = self.plans[label]
+        return int(plan.options["keep_last"]) if plan.method == CROP else None
+
     def put_on(self, label: str, length: int) -> AbstractContextManager[Any]:
         """The plan `label` on the model for a text of `length`; nothing for the untouched model.
 
         `crop` takes a stretch off that was put on without training: the null hypothesis is the model as it was trained.
         """
-        if label == NONE or (label == CROP and not self.geometry.from_origin):
+        if label == NONE or (self.keeps(label) is not None and not self.geometry.from_origin):
             return nullcontext()
         return live.apply(self.model, self.plans[label].at(length))
 
@@ -103,8 +108,8 @@ def _likelihood_cells(subject: Subject, document: Document, settings: Settings, 
             continue
         with progress.task(f"{label} on {document.name}", _cost(subject, label, settings)):
             began = time.monotonic()
-            if label == CROP:
-                _crop_cell(subject, document, settings, run, progress)
+            if subject.keeps(label) is not None:
+                _crop_cell(subject, label, document, settings, run, progress)
             elif subject.by_length(label):
                 _by_length_cell(subject, label, document, settings, run, progress)
             else:
@@ -159,11 +164,15 @@ def _control_cell(subject: Subject, document: Document, settings: Settings, run:
     run.save("price", CONTROL, document.name, price.numpy())
 
 
-def _crop_cell(subject: Subject, document: Document, settings: Settings, run: Run, progress: Progress) -> None:
+def _crop_cell(subject: Subject, label: str, document: Document, settings: Settings, run: Run, progress: Progress) -> None:
+    """A cropping method on the baseline's targets; with a `keep_last` of its own it reads less before them."""
+    kept = subject.keeps(label)
+    assert kept is not None
     windows = crop_windows(subject.window, settings.length, settings.crop_windows, targets=settings.targets)
-    with subject.put_on(CROP, subject.window):
-        nll = _score_windows(subject, document, windows, progress, settings.length)
-    run.save("nll", CROP, document.name, nll)
+    shown = [Window(begin=w.end - kept, low=max(w.low, w.end - kept + 1), end=w.end) for w in windows]
+    with subject.put_on(label, kept):
+        nll = _score_windows(subject, document, shown, progress, settings.length)
+    run.save("nll", label, document.name, nll)
 
 
 def _by_length_cell(
@@ -232,7 +241,7 @@ def haystack_specs(subject: Subject, settings: Settings) -> list[HaystackSpec]:
                         HaystackSpec(label=label, protocol=protocol, length=length, index=index, depths=depths)
                         for depths in groups
                     ]
-    if settings.retrieval_lengths and NONE in settings.retrieval_methods:
+    if settings.retrieval_lengths:
         shortest = min(settings.retrieval_lengths)
         specs += [
             HaystackSpec(label=NONE, protocol=NO_CONTEXT, length=shortest, index=index, depths=settings.depths)
@@ -303,13 +312,13 @@ def _answers(
     if spec.protocol == NO_CONTEXT:
         empty = stack.prefix
         return [retrieval.answer_alone(forward, tokenizer, empty, q) for q in stack.questions], "question without context"
-    if spec.label == CROP and spec.length <= subject.window:
+    kept = subject.keeps(spec.label)
+    if kept is not None and spec.length <= kept and not subject.geometry.from_origin:
         known = _same_as_none(run, spec)
         if known is not None:
             return known, "identical to none: nothing is cropped"
-    keep_last = subject.window if spec.label == CROP else None
     with subject.put_on(spec.label, stack.length):
-        return retrieval.answer_all(forward, tokenizer, stack, keep_last=keep_last, tick=progress.at), None
+        return retrieval.answer_all(forward, tokenizer, stack, keep_last=kept, tick=progress.at), None
 
 
 def _same_as_none(run: Run, spec: HaystackSpec) -> list[retrieval.Answer] | None:
@@ -334,8 +343,9 @@ def _flops(length: int) -> float:
 
 
 def _cost(subject: Subject, label: str, settings: Settings) -> float:
-    if label == CROP:
-        return settings.crop_windows * _flops(min(subject.window, settings.length))
+    kept = subject.keeps(label)
+    if kept is not None:
+        return settings.crop_windows * _flops(min(kept, settings.length))
     if subject.by_length(label):
         windows = length_windows(subject.window, settings.length, settings.crop_windows, targets=settings.targets)
         return sum(_flops(w.end) for w in windows)

@@ -19,7 +19,7 @@ from ropewalk.data.documents import Document
 from ropewalk.measure import statistics
 from ropewalk.measure.comparison import Subject, score_window
 from ropewalk.measure.rows import Rows, exponential
-from ropewalk.measure.settings import CROP, DISJOINT, SLIDING, Settings
+from ropewalk.measure.settings import DISJOINT, SLIDING, Settings
 from ropewalk.measure.windows import Window, disjoint_windows, sliding_windows, truncated_windows
 
 
@@ -39,7 +39,7 @@ def run_protocols(subject: Subject, documents: Sequence[Document], settings: Set
         windows = windows_of(protocol, settings, subject.window)
         for document in documents:
             for label in subject.plans:
-                if label == CROP or run.has(protocol, label, document.name):
+                if subject.keeps(label) is not None or run.has(protocol, label, document.name):
                     continue
                 sums = np.zeros((len(windows), 2))
                 with progress.task(f"{protocol} {label} on {document.name}"):
@@ -73,7 +73,7 @@ def _two_means(rows: Rows, protocol: str, label: str, cells: np.ndarray, low: in
     num_documents, num_windows = cells.shape[:2]
     total = float(cells[..., 1].sum())
     means = cells[..., 0] / cells[..., 1]
-    note = f"{num_windows} windows in each of {num_documents} documents"
+    note = f"{num_windows} windows in each of {num_documents} documents; no interval is made for this protocol"
     values = {
         "perplexity": float(cells[..., 0].sum() / total),
         "perplexity_window_mean": float(means.mean()),

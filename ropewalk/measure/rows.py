@@ -4,6 +4,7 @@ Pure arithmetic over arrays and samples: the same folder gives the same rows, wh
 rows of an unbroken one. Nothing here runs a model.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,9 @@ from ropewalk.measure import statistics
 from ropewalk.measure.settings import CONTROL, CROP, NO_CONTEXT, NONE, Settings
 from ropewalk.measure.windows import Window, crop_windows
 
+NOTHING = statistics.Estimate(
+    value=math.nan, n=0, num_clusters=0, num_tokens=0, stderr=None, ci_low=None, ci_high=None, note=None
+)
 Arrays = dict[str, NDArray[np.float32]]
 """Document to series."""
 
@@ -43,6 +47,7 @@ class Rows:
         self.run, self.settings, self.window, self.facts = run, settings, window, facts
         self.by_length = set(by_length)
         self.labels = list(run.card.plans)
+        self.crops = {label for label, plan in run.card.plans.items() if plan["method"] == CROP}
         self.documents = [str(d["name"]) for d in run.card.documents]
 
     def all(self) -> list[Measurement]:
@@ -53,7 +58,7 @@ class Rows:
             if not series:
                 continue
             rows += self.curve(label, series)
-            if label != CROP and label not in self.by_length:
+            if label not in self.crops and label not in self.by_length:
                 rows += self.perplexity(label, series)
             rows += self.net_gain(label, series)
             rows += self.price(label)
@@ -69,7 +74,7 @@ class Rows:
 
     def protocol(self, label: str) -> str:
         """How this method's likelihood was measured."""
-        return "crop-window" if label == CROP else "by-length" if label in self.by_length else "prefix"
+        return "crop-window" if label in self.crops else "by-length" if label in self.by_length else "prefix"
 
     def curve(self, label: str, series: Arrays) -> list[Measurement]:
         """NLL by position: even bins for one pass, the scored stretches for the others."""
@@ -182,7 +187,7 @@ class Rows:
 
     def price(self, label: str) -> list[Measurement]:
         """What the plan costs inside the old window, against the untouched model on the same tokens."""
-        if label in (NONE, CROP):
+        if label == NONE or label in self.crops:
             return []
         plan, base = self.series("nll", label), self.series("nll", NONE)
         shared = [d for d in self.documents if d in plan and d in base]
@@ -196,14 +201,27 @@ class Rows:
         estimate = statistics.mean(losses, seed=self.facts.seed)
         rows = [self.row("price_nll", self.protocol(label), "nats/token", label, estimate, **where)]
         prices = self.series("price", label)
+        if not prices:
+            return rows + self.missing("price", label, "not measured for plans that depend on the length", where)
         return rows + self.divergences("price", label, [prices[d] for d in shared if d in prices], where)
+
+    def missing(self, name: str, label: str, reason: str, where: dict[str, Any]) -> list[Measurement]:
+        """Rows that say why there is no number."""
+        rows = []
+        for metric, unit in (("kl_mean", "nats"), ("kl_p999", "nats"), ("top1", "share")):
+            row = self.row(f"{name}_{metric}", self.protocol(label), unit, label, NOTHING, **where)
+            rows.append(dataclasses.replace(row, value=None, note=reason))
+        return rows
 
     def control(self) -> list[Measurement]:
         """The untouched model against itself in float32."""
         prices, exact, base = self.series("price", CONTROL), self.series("nll", CONTROL), self.series("nll", NONE)
         shared = [d for d in self.documents if d in prices and d in exact and d in base]
         if not shared:
-            return []
+            nowhere: dict[str, Any] = {"reference": CONTROL}
+            if self.facts.dtype != "float32" or self.run.card.verb != "compare":
+                return []
+            return self.missing("control", NONE, "the run is in float32 already, so it is its own control", nowhere)
         num = exact[shared[0]].size
         note = "control: the same model in float32; differences of this size mean nothing"
         where = {"reference": CONTROL, "position_low": 1, "position_high": num + 1, "note": note}
@@ -256,6 +274,9 @@ class Rows:
         }
         lengths = sorted({int(s["length"]) for s in samples})
         said = f"{num} answers from {len(stacks)} haystacks; true length {lengths[0]} to {lengths[-1]} tokens"
+        copied = {str(s["note"]) for s in samples if s["note"]}
+        if copied and protocol != NO_CONTEXT:
+            said, where["seconds"] = f"{said}; {'; '.join(sorted(copied))}", None
         clustered = "; Wilson takes answers as independent, though those of one haystack are not"
         right = sum(bool(s["exact"]) for s in samples)
         low, high = statistics.wilson(right, num)

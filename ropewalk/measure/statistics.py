@@ -66,7 +66,7 @@ def windows_mean(windows: Sequence[Sequence[Series]]) -> Estimate:
     blocks = [np.asarray(w, dtype=np.float64) for doc in windows for w in doc]
     blocks = [b[~np.isnan(b)] for b in blocks if not np.all(np.isnan(b))]
     size = round(sum(b.size for b in blocks) / len(blocks))
-    note = f"within-document: t over {len(blocks)} windows of {size} tokens"
+    note = f"within-document: t over {len(blocks)} windows of {size} tokens, so how positions differ is in the interval"
     return _over_clusters(blocks, num_documents=len(documents), note=note)
 
 

@@ -42,6 +42,8 @@ class Dynamic(Method):
             raise MethodError("dynamic needs a method to plan anew at each length; say dynamic:yarn")
         if name == cls.id:
             raise MethodError("dynamic cannot wrap itself; say dynamic:yarn")
+        if name in ("none", "crop"):
+            raise MethodError(f"dynamic:{name} would change nothing at any length; say {name}, or dynamic:yarn")
         return cls(inner=find(name, {key: value for key, value in given.items() if key != cls.wraps}))
 
     @property

@@ -23,7 +23,9 @@ def check(source, ids, method, length, out):
     written = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
     assert live == greedy(written, ids)
     assert greedy(model, ids) == before
-    return before, live
+    # Without this a plan that changes nothing would pass.
+    assert before != live
+    return live
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,5 @@ def test_64_greedy_tokens_of_smollm2(smollm2, tmp_path):
     _, tokenizer = ropewalk.load(smollm2, dtype="float32", device="cpu")
     text = "The lighthouse keeper climbed the stairs every night, and every night he counted them. " * 20
     ids = torch.tensor([tokenizer(text)["input_ids"]])
-    before, live = check(smollm2, ids, "yarn", 32768, tmp_path / "out")
+    live = check(smollm2, ids, "yarn", 32768, tmp_path / "out")
     assert len(live) == 64
-    assert before != live

@@ -225,9 +225,15 @@ def test_resume_refuses_another_question_and_says_in_what(tmp_path: Path, change
 
 def test_what_is_no_part_of_the_question_does_not_stop_a_resume(tmp_path: Path) -> None:
     Run.open(tmp_path / "run", make_card())
-    changes: dict[str, Any] = {"versions": {"torch": "9"}, "hardware": {"cores": 1}, "findings": [{"field": "x"}]}
+    changes: dict[str, Any] = {"hardware": {"cores": 1}, "findings": [{"field": "x"}]}
     source = {**make_card().source, "path": "/elsewhere"}
     Run.open(tmp_path / "run", make_card(**changes, source=source), resume=True)
+
+
+def test_one_run_is_not_mixed_from_two_versions(tmp_path: Path) -> None:
+    Run.open(tmp_path / "run", make_card(versions={"torch": "2"}))
+    with pytest.raises(OutputError, match=r"was begun with other versions \(torch 2 -> 9\)"):
+        Run.open(tmp_path / "run", make_card(versions={"torch": "9"}), resume=True)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "null", "{}", '"text"', '{"verb": 1}'])

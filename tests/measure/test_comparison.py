@@ -9,6 +9,7 @@ import torch
 from tiny import TRAINED_LENGTH as TRAINED
 
 import ropewalk
+from ropewalk.core.errors import InputError, LengthError
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Record
 from ropewalk.measure.windows import crop_windows
@@ -117,6 +118,7 @@ def test_the_price_is_paired_inside_the_old_window(run, stock):
             other = torch.log_softmax(model(input_ids=ids[None, :LENGTH]).logits[0].float(), 1)[: TRAINED - 1]
     kl = (base.exp() * (base - other)).sum(1).numpy()
     price = only(run.arrays("yarn", "price"))
+    assert kl.mean() > 1e-3
     assert np.allclose(price[0], kl, atol=1e-5)
     (mean,) = run.rows("price_kl_mean", method="yarn")
     assert mean.value == pytest.approx(kl.mean(), abs=1e-6)
@@ -240,3 +242,41 @@ def test_a_control_says_what_difference_means_nothing(tiny_checkpoint, long_text
     assert (row.method, row.reference, row.position_high) == ("none", "none@float32", 48)
     assert 0.0 < row.value < 0.1
     assert Path(record.path / "card.json").is_file()
+
+
+def test_crop_with_a_length_of_its_own_reads_only_that_much(tiny_checkpoint, long_text, tmp_path, stock):
+    model, ids = stock
+    compare(tiny_checkpoint, long_text, tmp_path / "run", methods=["crop:keep_last=32", "pi"])
+    record = Record.read(tmp_path / "run")
+    nll = only(record.arrays("crop:keep_last=32"))
+    for window in crop_windows(TRAINED, LENGTH, 8):
+        expected = naive(model, ids[window.end - 32 : window.end])[-window.num_scored :]
+        assert np.allclose(nll[window.low - 1 : window.end - 1], expected, atol=1e-4)
+    assert not record.rows("price_nll", method="crop:keep_last=32")
+    assert {row.protocol for row in record.rows("nll", method="crop:keep_last=32")} == {"crop-window"}
+
+
+def test_what_cannot_be_had_is_null_with_a_reason(run):
+    for metric in ("price_kl_mean", "price_kl_p999", "price_top1"):
+        (row,) = run.rows(metric, method="dynamic:ntk")
+        assert row.value is None
+        assert "depend on the length" in row.note
+    (control,) = run.rows("control_kl_mean")
+    assert control.value is None
+    assert "float32 already" in control.note
+
+
+def test_a_map_that_was_asked_for_is_never_dropped(tiny_checkpoint, long_text, tmp_path):
+    with pytest.raises(LengthError, match="a retrieval map needs a length of at least 1024 tokens, got 256"):
+        compare(tiny_checkpoint, long_text, tmp_path / "run", retrieval="none,pi")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_live_model_is_refused_in_words(stock, long_text, tmp_path):
+    model, _ = stock
+    with pytest.raises(InputError, match="measure reads a checkpoint folder or a hub id, got a LlamaForCausalLM"):
+        ropewalk.measure(model, text=[long_text], length=200, out=tmp_path / "run")
+
+
+def test_the_report_is_drawn_from_python_too(run):
+    assert (run.path / "report.html").is_file()

@@ -77,7 +77,7 @@ def test_coverage_over_windows_with_effects_of_their_own():
 def test_windows_say_what_was_resampled():
     estimate = windows_mean([[np.zeros(8), np.ones(8), np.zeros(8), np.ones(8)]])
     assert (estimate.value, estimate.num_clusters) == (0.5, 4)
-    assert estimate.note == "within-document: t over 4 windows of 8 tokens"
+    assert estimate.note == "within-document: t over 4 windows of 8 tokens, so how positions differ is in the interval"
     assert windows_mean([[np.zeros(8), np.ones(8)]]).ci_low is None
 
 

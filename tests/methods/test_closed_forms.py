@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import RELATIVE
 
+from ropewalk.core.errors import MethodError
 from ropewalk.core.geometry import Geometry, Start, Vector, geometric, rotations
 from ropewalk.core.method import find
 from ropewalk.core.plan import Frequencies
@@ -270,7 +271,7 @@ def test_longrope_takes_an_attention_factor() -> None:
     assert method.plan(SMOLLM2, 65536).at(5).frequencies.attention_factor == 1.25
 
 
-@pytest.mark.parametrize("inner", ["pi", "ntk", "ntk-mixed:exponent=0.75", "yarn:ramp=rotations", "abf", "crop"])
+@pytest.mark.parametrize("inner", ["pi", "ntk", "ntk-mixed:exponent=0.75", "yarn:ramp=rotations", "abf"])
 def test_dynamic_is_the_inner_plan_at_each_length(inner: str) -> None:
     plan = find(f"dynamic:{inner}").plan(SMOLLM2, 32768)
     assert plan.method == f"dynamic:{inner.partition(':')[0]}"
@@ -293,7 +294,9 @@ def test_crop_says_how_many_tokens_to_keep() -> None:
     assert find("crop").plan(stretched(SMOLLM2, "runtime"), 65536).options == {"keep_last": 8192}
     assert find("crop").plan(stretched(SMOLLM2, "trained"), 65536).options == {"keep_last": 32768}
     assert find("crop:keep_last=1000").plan(SMOLLM2, 32768).options == {"keep_last": 1000}
-    assert find("dynamic:crop").plan(SMOLLM2, 32768).options == {"keep_last": 8192}
+    for name in ("none", "crop"):
+        with pytest.raises(MethodError, match=f"dynamic:{name} would change nothing at any length"):
+            find(f"dynamic:{name}")
 
 
 METHODS = ["pi", "ntk", "ntk-fixed", "ntk-mixed", "ntk-by-parts", "ntk-by-parts:ramp=rotations", "yarn", "abf", "llama3"]

@@ -63,6 +63,11 @@ def load(
     return model, tokenizer
 
 
+def load_tokenizer(path: str | Path) -> Any:
+    """The tokenizer of a folder alone. Raises `SourceError` where it is missing."""
+    return _from_pretrained(AutoTokenizer, path)
+
+
 def choose_device(device: str | torch.device = "auto") -> torch.device:
     """`device` itself; for `auto` CUDA if there is one, else the processor. Raises `InputError` for no device."""
     if device == "auto":

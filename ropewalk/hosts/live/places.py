@@ -23,6 +23,8 @@ VECTOR = "inv_freq"
 ORIGIN_VECTOR = "original_inv_freq"
 SCALINGS = ("scaling", "softmax_scale")
 """Attributes of an attention module that multiply q.k, in the order they are looked for."""
+ATTENTION_NAMES = ("Attention", "MLA")
+"""What the class of an attention module has in its name."""
 AGREEMENT = 1e-6
 """Relative difference up to which two layers of one group use the same number."""
 
@@ -166,7 +168,8 @@ def places_of(model: nn.Module, geometry: Geometry) -> dict[str, Place]:
     for group in geometry.groups:
         if group.rotated:
             mine = [attention for attention in attentions if attention.layer in group.layers]
-            complete = sorted(attention.layer for attention in mine) == sorted(group.layers)
+            # LongCat has two attention modules in a layer.
+            complete = {attention.layer for attention in mine} == set(group.layers)
             places[group.label] = Place(
                 group=group,
                 rotaries=_claim(group, geometry, rotaries),
@@ -209,7 +212,7 @@ def _attentions(decoder: nn.Module) -> Iterator[Attention]:
     for path, module in decoder.named_modules():
         layer = _layer_of(path)
         # By class name, so that indexers and routers with scales of their own are not taken for attention.
-        if layer is None or "Attention" not in type(module).__name__:
+        if layer is None or not any(word in type(module).__name__ for word in ATTENTION_NAMES):
             continue
         for attribute in SCALINGS:
             value: Any = getattr(module, attribute, None)
