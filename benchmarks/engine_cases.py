@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from examples.demo import packaged_weights, write_manual
 TRAINED = 8192
 INPUTS = Path("runs/inputs")
 MODEL = "SmolLM2-135M-Instruct"
+ORIGINAL = "original_max_position_embeddings"
 MAGNITUDE = 1 + 0.1 * math.log(4)
 """YaRN's factor on cos and sin at four times the length."""
 
@@ -32,22 +33,13 @@ class Case:
     name: str
     of: str
     """The case whose numbers the engine is held against: itself where the checkpoint is right."""
-    config: dict[str, Any]
-    """What changes in `config.json`; under `rope_parameters` key by key, null takes a key out."""
-    metadata: dict[str, Any]
-    """What changes in the GGUF file's metadata, below the architecture's prefix."""
     method: str = ""
-    """Written by `ropewalk extend` with this method where it is a plan of ours, before `config` is applied."""
+    """Written by `ropewalk extend` with this method, before anything is changed."""
     length: int = 16384
-
-
-def _yarn(factor: int, **more: Any) -> dict[str, Any]:
-    return {
-        "rope.scaling.type": "yarn",
-        "rope.scaling.factor": float(factor),
-        "rope.scaling.original_context_length": TRAINED,
-        **more,
-    }
+    config: dict[str, Any] = field(default_factory=dict)
+    """What is then changed in `config.json`; under `rope_parameters` key by key, None takes a key out."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """What is then changed in the GGUF file's metadata, below the architecture's prefix; None takes a key out."""
 
 
 def _wrong(name: str, config: dict[str, Any], metadata: dict[str, Any]) -> Case:
@@ -55,25 +47,20 @@ def _wrong(name: str, config: dict[str, Any], metadata: dict[str, Any]) -> Case:
     return Case(name=name, of="yarn x4", method="yarn", length=32768, config=changes, metadata=metadata)
 
 
-def ntk_base(factor: float) -> float:
-    """The base that NTK-aware scaling changes to; 100,000 before, 64 rotated dimensions."""
-    return float(100000.0 * factor ** (64 / 62))
-
-
 CASES = (
-    Case(name="yarn x2", of="yarn x2", method="yarn", config={}, metadata=_yarn(2)),
-    Case(name="control", of="control", method="ntk", config={}, metadata={"rope.freq_base": ntk_base(2)}),
-    Case(name="off", of="yarn x2", config={"max_position_embeddings": 16384}, metadata={}),
-    Case(name="yarn x4", of="yarn x4", method="yarn", length=32768, config={}, metadata=_yarn(4)),
-    _wrong("factor dropped", {"rope_type": "default"} | dict.fromkeys(
-        ("factor", "beta_fast", "beta_slow", "original_max_position_embeddings")), {}),
-    _wrong("attention factor dropped", {"attention_factor": 1.0},
-           _yarn(4, **{"rope.scaling.attn_factor": 1 / MAGNITUDE})),
-    _wrong("attention factor squared", {"attention_factor": MAGNITUDE**2},
-           _yarn(4, **{"rope.scaling.attn_factor": MAGNITUDE})),
-    _wrong("length in the wrong field", {"original_max_position_embeddings": 32768},
-           _yarn(4, **{"rope.scaling.original_context_length": 32768})),
-)  # fmt: skip
+    Case(name="yarn x2", of="yarn x2", method="yarn"),
+    Case(name="control", of="control", method="ntk"),
+    Case(name="off", of="yarn x2", config={"max_position_embeddings": 16384}, metadata={"context_length": 16384}),
+    Case(name="yarn x4", of="yarn x4", method="yarn", length=32768),
+    _wrong(
+        "factor dropped",
+        {"rope_type": "default", "factor": None, "beta_fast": None, "beta_slow": None, ORIGINAL: None},
+        {"rope.scaling.type": None, "rope.scaling.factor": None, "rope.scaling.original_context_length": None},
+    ),
+    _wrong("attention factor dropped", {"attention_factor": 1.0}, {"rope.scaling.attn_factor": 1 / MAGNITUDE}),
+    _wrong("attention factor squared", {"attention_factor": MAGNITUDE**2}, {"rope.scaling.attn_factor": MAGNITUDE}),
+    _wrong("length in the wrong field", {ORIGINAL: 32768}, {"rope.scaling.original_context_length": 32768}),
+)
 """In the order they are run."""
 
 
@@ -134,26 +121,39 @@ def _merged(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_gguf(made: Case, out: Path) -> Path:
-    """The case as a GGUF file in float32."""
+    """The case as a GGUF file in float32; the plan is put on by `ropewalk extend`, as a user would."""
     if out.is_file():
         return out
-    changes = {f"llama.{key}": value for key, value in made.metadata.items()}
-    return dequantise(packaged_weights(), out, {**changes, "llama.context_length": made.length, "general.file_type": 0})
+    source = rewritten(packaged_weights(), out.parent / "source.gguf", {"general.file_type": 0})
+    if made.method:
+        extended = out.with_suffix(".extended.gguf") if made.metadata else out
+        ropewalk.extend(source, made.method, length=made.length, out=extended, force=True)
+        source = extended
+    if made.metadata:
+        rewritten(source, out, {f"llama.{key}": value for key, value in made.metadata.items()})
+    if made.method and made.metadata:
+        source.unlink()
+    return out
 
 
-def dequantise(source: Path, out: Path, changes: dict[str, Any]) -> Path:
+def rewritten(source: Path, out: Path, changes: dict[str, Any]) -> Path:
     """A float32 copy of a GGUF file with metadata changed; staged, so that a killed run leaves no half a file."""
+    if out.is_file():
+        return out
     reader = gguf.GGUFReader(source)
     stage = out.with_suffix(".partial")
     writer = gguf.GGUFWriter(stage, "llama")
-    values = {field.name: field for field in reader.fields.values() if not field.name.startswith("GGUF.")}
-    values.pop("general.architecture")
-    for name, field in values.items():
-        kind = field.types[0]
-        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(name, changes.get(name, field.contents()), kind, inner)
-    for name in changes.keys() - values.keys():
-        writer.add_key_value(name, changes[name], _kind(changes[name]))
+    known = {field.name: field for field in reader.fields.values() if not field.name.startswith("GGUF.")}
+    known.pop("general.architecture")
+    for name, field_ in known.items():
+        kind = field_.types[0]
+        inner = field_.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        value = changes[name] if name in changes else field_.contents()
+        if value is not None:
+            writer.add_key_value(name, value, kind, inner)
+    for name in changes.keys() - known.keys():
+        if changes[name] is not None:
+            writer.add_key_value(name, changes[name], _kind(changes[name]))
     for tensor in reader.tensors:
         data = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         writer.add_tensor(tensor.name, data.reshape([int(size) for size in reversed(tensor.shape)]))

@@ -171,8 +171,13 @@ def test_a_gguf_file_cannot_be_compared_and_convert_is_named(command: Command, l
     prepare()
     result = command("compare", "model.gguf", "--methods", "pi", "--length", "8k", "--text", long_text, "--out", "out")
     assert result.refused("gguf", "ropewalk convert")
-    result = command("extend", "model.gguf", "--method", "pi", "--length", "8k", "--out", "out")
-    assert result.refused("GGUF", "ropewalk convert")
+
+
+def test_a_plan_that_llama_cpp_cannot_say_for_an_architecture(command: Command) -> None:
+    write_gguf(tiny("qwen2"), Path("model.gguf"), "qwen2")
+    prepare()
+    result = command("extend", "model.gguf", "--method", "llama3", "--length", "8k", "--out", "out.gguf")
+    assert result.refused("llama.cpp cannot compute llama3 for qwen2", "frequency", "take ntk")
 
 
 def test_a_folder_without_weights_cannot_be_run(command: Command, tiny_checkpoint: Path, long_text: Path) -> None:

@@ -152,6 +152,21 @@ def test_convert_makes_a_folder_that_is_loaded(command: Command, tmp_path: Path)
     assert model.config.num_hidden_layers == 2
 
 
+def test_extend_makes_a_gguf_file_of_a_gguf_file(command: Command, tmp_path: Path) -> None:
+    write_gguf(tiny("llama"), tmp_path / "model.gguf", "llama", tokenizer=True)
+    out = tmp_path / "deep" / "long.gguf"
+    extend = ("extend", tmp_path / "model.gguf", "--method", "yarn", "--length", "16k", "--out", out)
+    result = command(*extend)
+    assert (result.code, result.out) == (0, f"{out}\n")
+    assert "byte for byte" in result.err
+    found = document(command("inspect", out, "--json").out)
+    assert (found["scheme"], found["lineage"], found["trained_length"]) == ("yarn", "runtime", 16384)
+    assert command(*extend).refused("exists already", "--force")
+    card = document(command(*extend, "--force", "--json").out)
+    assert (card["verb"], card["status"], list(card["plans"])) == ("extend", "done", ["yarn"])
+    assert os.listdir(out.parent) == ["long.gguf"]
+
+
 # --- compare, measure, report -----------------------------------------------------------------------------------------
 
 

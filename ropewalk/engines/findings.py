@@ -27,7 +27,7 @@ LENGTH_FIELDS = (
     "n_positions", "n_ctx", "max_seq_len", "max_seq_length", "max_sequence_length", "seq_length", "seq_len", "seqlen",
     "model_max_length",
 )  # fmt: skip
-"""Other names for the length of a text. vLLM takes the smallest it finds, others the first."""
+"""Other names for the length of a text. vLLM takes the smallest of some, SGLang the first of others."""
 FLOATS = (
     "factor", "attention_factor", "attn_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "low_freq_factor",
     "high_freq_factor", "short_mscale", "long_mscale",
@@ -152,8 +152,7 @@ def _lengths(text: Mapping[str, Any], values: Mapping[str, Any], geometry: Geome
             yield Finding(
                 field=key,
                 severity="warning" if low else "note",
-                problem=f"{key} is {value} and max_position_embeddings {declared}"
-                + ("; vLLM serves the smaller" if low else ""),
+                problem=f"{key} is {value} and max_position_embeddings {declared}, and engines disagree on which one counts",
                 mend=f"set {key} to {declared}, or remove it",
             )
     if original is not None and original > declared:
@@ -188,7 +187,7 @@ def _tokenizer(tokenizer_config: Mapping[str, Any] | None, longest: int) -> Iter
     yield Finding(
         field="tokenizer_config.json: model_max_length",
         severity="warning",
-        problem=f"the tokenizer stops at {known:g} tokens, the model reads {longest}; vLLM serves the smaller",
+        problem=f"the tokenizer stops at {known:g} tokens, the model reads {longest}: what truncates by it cuts texts short",
         mend=f"set model_max_length to {longest}",
     )
 

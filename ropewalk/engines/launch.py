@@ -122,7 +122,6 @@ def _vllm(config: Mapping[str, Any], spelled: Mapping[str, Any], plan: Plan) -> 
         says=(
             "vLLM replaces the whole of rope_parameters, so the line repeats the base and the type; the length goes with "
             "it, since a stretch does not raise it",
-            f"a tokenizer whose model_max_length is below {plan.length} still caps it: raise it in tokenizer_config.json",
         ),
     )
 

@@ -38,6 +38,8 @@ SCALED = (
 )  # fmt: skip
 """Families that hand their rope parameters to `get_rope`."""
 OWN = ("gemma3_text", "olmo3")
+QWEN = "qwen3_5_text"
+"""A family with a config class of SGLang's own."""
 TOP_LENGTH_WINS = ("llama", "mistral", "phi3", "granite")
 """Where a top-level original length overrules the one in the rope parameters."""
 WHOLE_BASE = ("mixtral", "starcoder2", "llama4_text")
@@ -71,6 +73,9 @@ def compute(config: Mapping[str, Any], *, length: int, tokenizer_config: Mapping
         return _nothing(unsupported=str(error))
     if shape.model_type not in BACKEND + PLAIN + SCALED + OWN:
         return _nothing(unsupported=f"SGLang's code for {shape.model_type} was not read")
+    if shape.model_type == QWEN and shape.text.get("rope_parameters"):
+        # Its own config class lets the new spelling win, where transformers' classes let the old one.
+        shape = replace(shape, text={key: value for key, value in shape.text.items() if key != "rope_scaling"})
     try:
         params = parameters(shape)
     except UnsupportedError as error:
@@ -126,6 +131,8 @@ def _check(shape: Shape, label: str, values: Mapping[str, Any]) -> None:
     missing = [key for key in needed.get(kind, ()) if key not in values]
     if missing and shape.model_type != "olmo3":
         raise SourceError(f"rope_parameters of type {kind} lack {' and '.join(missing)}")
+    if shape.model_type == QWEN and not any(shape.text.get(key) for key in ("rope_parameters", "rope_scaling")):
+        raise SourceError("SGLang's config class for Qwen 3.5 stops on a config without rope_parameters: write them")
     if kind in WITH_ORIGINAL and spelled(shape.text, label, ORIGINAL, 1) is None:
         raise SourceError(f"{ORIGINAL} is null, which stops it at load: write the length or leave the field out")
 
@@ -155,7 +162,9 @@ def _context_length(shape: Shape, params: Parameters) -> int:
             break
     # Nested parameters have no factor at their outer level.
     values = params.by_type.get("") or (params.by_type[FULL] if shape.model_type == "olmo3" else {})
-    if "factor" not in values or ORIGINAL in values or values["rope_type"] == "llama3":
+    # SGLang's own config classes do not fill in an original length, transformers' do.
+    stated = ORIGINAL in values and (shape.model_type != QWEN or spelled(shape.text, "", ORIGINAL) is not None)
+    if "factor" not in values or stated or values["rope_type"] == "llama3":
         return length
     return int(number(values, "factor") * length)
 

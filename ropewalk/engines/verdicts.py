@@ -293,6 +293,11 @@ def _attention(computed: Computed, label: str) -> float | None:
     return None if word is None else word.attention_factor
 
 
+_ELSEWHERE = {
+    "llama.cpp": "write the plan into the GGUF file itself (ropewalk extend MODEL.gguf --out NEW.gguf), or start it with the "
+    "flags of ropewalk extend --flags llama.cpp",
+}
+"""Engines that do not read the config itself: what a converter loses is not mended there."""
 _MENDS = {
     "unsupported": "read it in an engine that has the family, or execute it",
     "refuses": "write the config anew with ropewalk extend, or ropewalk verify PATH --fix --out DIR",
@@ -300,6 +305,8 @@ _MENDS = {
 
 
 def _mend(worst: _Gap, short: bool, computed: Computed, reference: Plan) -> str:
+    if computed.engine in _ELSEWHERE:
+        return _ELSEWHERE[computed.engine]
     mends = []
     if worst.error > TOLERANCE:
         if computed.depends_on != "nothing" and worst.length != reference.length:
@@ -308,8 +315,8 @@ def _mend(worst: _Gap, short: bool, computed: Computed, reference: Plan) -> str:
             mends.append("spell the factor for every engine: ropewalk verify PATH --fix --out DIR")
         else:
             mends.append(
-                "write the plan in a spelling this engine reads (ropewalk extend), or give it a launch line (extend --flags)"
+                "write the plan in a spelling this engine reads (ropewalk extend), or give it a launch line (--flags)"
             )
     if short:
-        mends.append(f"raise max_position_embeddings and the tokenizer's model_max_length to {reference.length}")
+        mends.append(f"raise max_position_embeddings, and what contradicts it, to {reference.length}")
     return "; ".join(mends)

@@ -9,12 +9,11 @@ from engines.configs import LENGTH, YARN, llama, yarn
 import ropewalk
 from ropewalk.core.errors import HostError, InputError
 from ropewalk.core.plan import Plan
-from ropewalk.engines import llamacpp, transformers
+from ropewalk.engines import llamacpp, transformers, verdicts
 from ropewalk.engines.computed import Launch
 from ropewalk.engines.launch import apply_launch, launch
 from ropewalk.engines.llamacpp import flags
 from ropewalk.engines.reference import completed
-from ropewalk.engines.transformers.compute import compute
 from ropewalk.engines.verdicts import Verdict, judge
 
 METHODS = ["pi", "ntk", "ntk-by-parts", "yarn", "abf", "yarn:beta_fast=16", "yarn:beta_fast=24,beta_slow=2"]
@@ -31,12 +30,13 @@ def planned(config: dict[str, Any], method: str = "yarn", length: int = 4 * LENG
 
 
 def judged(config: dict[str, Any], plan: Plan, line: Launch) -> Verdict:
-    """What the reader makes of the line: transformers' for all that sees a config, llama.cpp's own."""
+    """What the engine's own reader makes of the line."""
     full = completed(config, plan)
     if line.engine == "llama.cpp":
         metadata, factors = flags.file_of(config)
         return judge(lambda n: flags.compute_flags(metadata, factors, line.arguments, length=n), full)
     seen = apply_launch(config, line, line.engine)
+    compute = verdicts.ENGINES[line.engine]().compute
     return judge(lambda n: compute(seen, length=n), full)
 
 

@@ -85,6 +85,11 @@ def test_a_shorter_length_differs_though_every_number_is_right() -> None:
     assert f"to {4 * LENGTH}" in verdict.mend
 
 
+def test_llamacpp_is_mended_in_its_own_file() -> None:
+    off = engine(yarn(), lambda word: replace(word, attention_factor=1.0), engine="llama.cpp")
+    assert "extend MODEL.gguf" in judged(yarn(), off).mend
+
+
 def test_refusals_and_families_without_code_are_told_apart() -> None:
     refuses = judged(yarn(), engine(yarn(), same, refuses="an int where a list is needed"))
     unsupported = judged(yarn(), engine(yarn(), same, unsupported="not read"))

@@ -39,6 +39,8 @@ SCALING_KEYS = (
     "rope.scale_linear",
 )
 """Whatever of these a file says about its present scaling is taken out before a new one is said."""
+ORIGIN_BASE = "ropewalk.origin.base"
+"""Our own key: the base before any stretch of ours."""
 _KEPT = ("rope.scaling.finetuned", "rope.scaling.yarn_log_multiplier")
 """Granite reads the first as a switch for rotating at all; the second moves the softmax scale under MLA."""
 
@@ -99,19 +101,18 @@ def _checked(metadata: Mapping[str, Any], plan: Plan, arch: str) -> Frequencies:
 
 def _spellings(metadata: Mapping[str, Any], plan: Plan, word: Frequencies, arch: str) -> Iterator[_Spelling]:
     target, attention = word.inv_freq, word.attention_factor
-    base = metadata.get(f"{arch}.rope.freq_base", 10000.0)
-    fitted = _fitted_base(target) or base
-    yield _Spelling(name="another base", keys=_keys("none", fitted, attention=attention))
+    bases = _bases(metadata, target, arch)
+    base = bases[0]
+    yield _Spelling(name="another base", keys=_keys("none", _fitted_base(target) or base, attention=attention))
     if target[0] > 0.0:
         factor = float(1.0 / target[0])
         keys = _keys("linear", _fitted_base(target * factor) or base, factor=factor, attention=attention)
         yield _Spelling(name="linear", keys=keys)
-    plain = geometric(base, 2 * target.size)
-    if target[-1] > 0.0:
-        yield from _yarns(plan, target, attention, base, float(plain[-1] / target[-1]))
     if not np.all(target > 0.0):
         return
-    loads, divisors = ARCHITECTURES[arch].loads, plain / target
+    for candidate in bases:
+        yield from _yarns(plan, target, attention, candidate)
+    loads, divisors = ARCHITECTURES[arch].loads, geometric(base, 2 * target.size) / target
     if loads in ("divisors", "divisors-or-longrope"):
         keys = _keys("none", base, attention=attention) | _original(plan)
         yield _Spelling(name=DIVISORS, keys=keys, tensors={DIVISORS: divisors})
@@ -120,8 +121,18 @@ def _spellings(metadata: Mapping[str, Any], plan: Plan, word: Frequencies, arch:
         yield _Spelling(name=LONG, keys=keys, tensors={LONG: divisors, SHORT: divisors})
 
 
-def _yarns(plan: Plan, target: Vector, attention: float, base: float, factor: float) -> Iterator[_Spelling]:
+def _bases(metadata: Mapping[str, Any], target: Vector, arch: str) -> list[float]:
+    """Bases that a plan may depart from: the origin's where our record tells it, the file's, the first two dimensions'."""
+    found = [metadata.get(ORIGIN_BASE), metadata.get(f"{arch}.rope.freq_base", 10000.0)]
+    if target.size > 1 and target[0] > target[1] > 0.0:
+        found.append(float((target[0] / target[1]) ** target.size))
+    usable = [base for base in found if isinstance(base, float) and 1.0 < base < 3e38]
+    return list(dict.fromkeys(usable)) or [10000.0]
+
+
+def _yarns(plan: Plan, target: Vector, attention: float, base: float) -> Iterator[_Spelling]:
     """YaRN with its default betas, at each length that the ramp may have been made for."""
+    factor = float(geometric(base, 2 * target.size)[-1] / target[-1])
     if factor <= 1.0:
         return
     temperature = 0.1 * math.log(factor) + 1.0

@@ -18,10 +18,13 @@ POSITIVE = (
 )  # fmt: skip
 SHARES = ("partial_rotary_factor", "rotary_pct")
 NOT_NEGATIVE = ("mscale", "mscale_all_dim", "max_window_layers")
-STEPS = ("full_attention_interval", "sliding_window_pattern", "no_rope_layer_interval", "attention_chunk_size")
+STEPS = (
+    "full_attention_interval", "sliding_window_pattern", "no_rope_layer_interval", "attention_chunk_size",
+    "layer_group_size", "global_attn_every_n_layers", "num_experts_per_tok", "rotary_dim",
+)  # fmt: skip
 """Every n-th layer, or n tokens: whole numbers from 1."""
 TEXTS = ("rope_type", "type")
-LISTS = ("no_rope_layers", "mrope_section")
+LISTS = ("no_rope_layers", "mrope_section", "attn_layer_indices", "full_attn_idxs")
 """Lists of whole numbers or truth values."""
 SECTIONS = ("rope_parameters", "rope_scaling", "full_attention", "sliding_attention")
 """Objects that hold such fields themselves."""
@@ -65,7 +68,8 @@ def _is(key: str, value: Any) -> bool:
         return False
     # NaN is in no interval.
     if key in STEPS:
-        return isinstance(value, int) and 1 <= value <= LARGEST
+        # EXAONE 4 saves a pattern of 0 where it has no window.
+        return isinstance(value, int) and (1 <= value <= LARGEST or (value == 0 and key == "sliding_window_pattern"))
     if key in SHARES:
         return 0 < value <= 1
     # YaRN's betas may be 0, which transformers takes for "not given".

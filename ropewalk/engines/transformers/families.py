@@ -1,126 +1,29 @@
-"""Which model families are read, and in what they differ from Llama.
+"""Which family a config is of, and what its config class derives where a config.json says nothing.
 
-One row for each `model_type` whose modeling code in transformers 5.23 was read: how a head's dimensions pair up, which
-layers share a frequency vector, which look through a window, where the softmax scale comes from. Everything else -
-frequencies, precedence of spellings - is common. A family that is not here is refused by name rather than taken for a Llama:
+The rows themselves are in `families_table`. A family that is not there is refused by name rather than taken for a Llama:
 a wrong layout or a missed temperature gives a model that runs and is wrong.
-
-Given up: guessing from key names. A new family costs one row and one line in the tests.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from ropewalk.core.errors import UnsupportedError, near
+from ropewalk.core.errors import SourceError, UnsupportedError, near
 from ropewalk.engines.transformers.defaults import DEFAULTS
+from ropewalk.engines.transformers.families_table import COMPOSITE, FAMILIES, NOT_YET, REFUSED, Family
 
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """In what a family differs from Llama, which is all defaults."""
-
-    layout: Literal["half", "interleaved"] = "half"
-    """How rotated dimensions pair up; `interleave_key` can overrule it."""
-    interleave_key: str | None = None
-    """A config field that says whether the layout is interleaved."""
-    partial: bool = False
-    """Whether the family can rotate a part of each head. Where it cannot, stock code breaks on partial_rotary_factor."""
-    base_key: str = "rope_theta"
-    """The top-level field of the base in the old spelling."""
-    partial_key: str = "partial_rotary_factor"
-    """The top-level field of the rotated share in the old spelling."""
-    typed: bool = False
-    """Whether full and sliding-window layers have a vector each (`rope_parameters` nested by layer type)."""
-    local_base_key: str | None = None
-    """Old spelling: the top-level field of the base of the sliding-window layers, where `typed`."""
-    window: Literal["none", "all", "by-type"] = "none"
-    """Which layers `sliding_window` is for."""
-    window_switch: bool = False
-    """Whether `sliding_window` counts only with `use_sliding_window`."""
-    position_free: bool = False
-    """Whether `no_rope_layers` (1 = rotated) names layers without positions."""
-    chunked: bool = False
-    """Whether rotated layers attend inside chunks of `attention_chunk_size` tokens."""
-    recurrent: str | None = None
-    """The layer type that is recurrent and has no positions."""
-    mrope: bool = False
-    """Multimodal positions, equal to plain ones on text."""
-    mla: bool = False
-    """Multi-head latent attention: `qk_rope_head_dim` of `qk_nope_head_dim + qk_rope_head_dim` are rotated, and
-    `mscale_all_dim` multiplies the whole q.k."""
-    scale_key: Literal["", "query_pre_attn_scalar", "attention_multiplier"] = ""
-    """The field the softmax scale is made from, where it is not head_dim**-0.5."""
-    rope_types: tuple[str, ...] = ()
-    """The types its config class admits, if not all."""
-    renamed_types: tuple[tuple[str, str], ...] = ()
-    """Types that its config class reads as another one."""
-    own_original_length: bool = False
-    """Whether the config class has a top-level `original_max_position_embeddings`, which then always wins."""
-    needs_head_dim: bool = False
-    """Whether the config class leaves `head_dim` null, on which the stock code of some types breaks."""
-    temperature_tuning: bool = False
-    """Whether `attn_temperature_tuning` makes the logit scale depend on the position."""
-
-
-_WINDOW_BY_TYPE = Family(window="by-type")
-_QWEN = Family(window="by-type", window_switch=True)
-
-FAMILIES: dict[str, Family] = {
-    "llama": Family(),
-    "mistral": Family(window="all"),
-    "mixtral": Family(window="all", needs_head_dim=True),
-    "qwen2": _QWEN,
-    "qwen2_moe": _QWEN,
-    "qwen3": _QWEN,
-    "qwen3_moe": Family(window="all", window_switch=True),
-    "gpt_neox": Family(partial=True, base_key="rotary_emb_base", partial_key="rotary_pct"),
-    "phi": Family(partial=True),
-    "phi3": Family(
-        partial=True,
-        window="all",
-        rope_types=("default", "longrope"),
-        renamed_types=(("su", "longrope"), ("yarn", "longrope")),
-        own_original_length=True,
-    ),
-    "stablelm": Family(partial=True),
-    "starcoder2": Family(window="all"),
-    "olmo": Family(),
-    "olmo2": Family(),
-    "olmo3": Family(typed=True, window="by-type"),
-    "gemma": Family(),
-    "gemma2": Family(window="by-type", scale_key="query_pre_attn_scalar"),
-    "gemma3_text": Family(
-        typed=True, window="by-type", local_base_key="rope_local_base_freq", scale_key="query_pre_attn_scalar"
-    ),
-    "granite": Family(scale_key="attention_multiplier"),
-    "gpt_oss": _WINDOW_BY_TYPE,
-    "smollm3": Family(window="by-type", window_switch=True, position_free=True),
-    "llama4_text": Family(layout="interleaved", position_free=True, chunked=True, temperature_tuning=True),
-    "deepseek_v2": Family(layout="interleaved", mla=True),
-    "deepseek_v3": Family(layout="interleaved", interleave_key="rope_interleave", mla=True),
-    "qwen3_5_text": Family(partial=True, mrope=True, recurrent="linear_attention"),
-}
-
-COMPOSITE = {"gemma3": "gemma3_text", "llama4": "llama4_text", "qwen3_5": "qwen3_5_text"}
-"""Families with a `text_config`, and the model type it has when it does not say."""
-
-REFUSED = {
-    "bloom": "ALiBi slopes",
-    "mpt": "ALiBi slopes",
-    "gpt2": "a learned position table",
-    "opt": "a learned position table",
-    "gpt_neo": "a learned position table",
-    "gpt_bigcode": "a learned position table",
-    "bert": "a learned position table",
-    "roberta": "a learned position table",
-    "t5": "relative position buckets",
-    "mt5": "relative position buckets",
-    "umt5": "relative position buckets",
-    "mamba": "no positions at all",
-    "mamba2": "no positions at all",
-}
-"""Known families whose positions are not rotated, and what they have instead."""
+__all__ = [
+    "COMPOSITE",
+    "FAMILIES",
+    "NOT_YET",
+    "REFUSED",
+    "Family",
+    "default",
+    "enter",
+    "field",
+    "layer_types",
+    "name_of",
+    "rotated_layers",
+]
 
 
 def enter(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], bool]:
@@ -137,7 +40,7 @@ def enter(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], bool]:
         inner = text.get("model_type", COMPOSITE.get(model_type))
         if inner in FAMILIES:
             return inner, text, True
-    if model_type in FAMILIES:
+    if model_type in FAMILIES and not config.get("alibi"):
         return model_type, config, False
     raise _refusal(model_type, config)
 
@@ -147,9 +50,11 @@ def _refusal(model_type: str, config: Mapping[str, Any]) -> UnsupportedError:
         return UnsupportedError(
             f"{model_type} has {REFUSED[model_type]} instead of rotary positions, which ropewalk does not extend yet"
         )
-    if model_type == "falcon" and config.get("alibi"):
+    if model_type in NOT_YET:
+        return UnsupportedError(f"{model_type} has {NOT_YET[model_type]}, which ropewalk does not read yet")
+    if config.get("alibi"):
         return UnsupportedError(
-            "this falcon has ALiBi slopes instead of rotary positions, which ropewalk does not extend yet"
+            f"this {model_type} has ALiBi slopes instead of rotary positions, which ropewalk does not extend yet"
         )
     known = sorted(set(FAMILIES) | set(COMPOSITE))
     return UnsupportedError(f"model_type {model_type!r} is not a family that ropewalk reads yet; {near(model_type, known)}")
@@ -160,31 +65,97 @@ def default(model_type: str, key: str) -> Any:
     return DEFAULTS[model_type].get(key)
 
 
+def name_of(model_type: str, key: str) -> str:
+    """What the config class of `model_type` calls the field that we call `key`."""
+    return dict(FAMILIES[model_type].names).get(key, key)
+
+
+def field(model_type: str, text: Mapping[str, Any], key: str) -> Any:
+    """A field of a config, or what its class fills in."""
+    if model_type == "jetmoe" and key == "num_attention_heads":
+        # Its class derives them; each expert brings its own.
+        return field(model_type, text, "num_key_value_heads") * _given(text, "num_experts_per_tok", 2)
+    name = name_of(model_type, key)
+    return text[name] if name in text else default(model_type, name)
+
+
+PERIODS: dict[str, tuple[str, int, str, str]] = {
+    "afmoe": ("global_attn_every_n_layers", 4, "full_attention", "sliding_attention"),
+    "bailing_hybrid": ("layer_group_size", 6, "full_attention", "linear_attention"),
+    "cohere2": ("sliding_window_pattern", 4, "full_attention", "sliding_attention"),
+    "exaone4": ("sliding_window_pattern", 4, "full_attention", "sliding_attention"),
+    "exaone_moe": ("sliding_window_pattern", 4, "full_attention", "sliding_attention"),
+    "gemma2": ("", 2, "full_attention", "sliding_attention"),
+    "gemma3_text": ("sliding_window_pattern", 6, "full_attention", "sliding_attention"),
+    "gemma3n_text": ("", 5, "full_attention", "sliding_attention"),
+    "gpt_oss": ("", 2, "full_attention", "sliding_attention"),
+    "kolibri1": ("", 5, "full_attention", "sliding_attention"),
+    "minimax": ("", 2, "linear_attention", "full_attention"),
+    "olmo3": ("", 4, "full_attention", "sliding_attention"),
+    "qwen3_5_moe_text": ("full_attention_interval", 4, "full_attention", "linear_attention"),
+    "qwen3_5_text": ("full_attention_interval", 4, "full_attention", "linear_attention"),
+    "qwen3_next": ("full_attention_interval", 4, "full_attention", "linear_attention"),
+    "vaultgemma": ("", 2, "full_attention", "sliding_attention"),
+}
+"""Families where every n-th layer is of one type and the others of another: the field that says n, n where nothing does, the
+type of the n-th, the type of the others."""
+
+
 def layer_types(model_type: str, text: Mapping[str, Any], num_layers: int, window: int | None) -> list[str]:
     """The layer types that the config class derives where a config.json does not list them, [num_layers]."""
     layers = range(num_layers)
-    if model_type in ("qwen2", "qwen3"):
+    if model_type in PERIODS:
+        key, every, nth, others = PERIODS[model_type]
+        every = _given(text, key, every)
+        if every < 1:
+            raise SourceError(f"config.json has {key} = {every} without layer_types; list the type of each layer")
+        return [nth if (i + 1) % every == 0 else others for i in layers]
+    if model_type in ("qwen2", "qwen3", "dots1"):
         first = _given(text, "max_window_layers", default(model_type, "max_window_layers"))
         return ["sliding_attention" if window is not None and i >= first else "full_attention" for i in layers]
     if model_type == "qwen2_moe":
         last = _given(text, "max_window_layers", default(model_type, "max_window_layers"))
         return ["sliding_attention" if window is not None and i % 2 == 0 and i < last else "full_attention" for i in layers]
-    if model_type == "qwen3_5_text":
-        every = _given(text, "full_attention_interval", 4)
-        return ["full_attention" if (i + 1) % every == 0 else "linear_attention" for i in layers]
     if FAMILIES[model_type].chunked:
         rotated = rotated_layers(model_type, text, num_layers)
         return ["chunked_attention" if rotated[i] else "full_attention" for i in layers]
     if model_type == "smollm3" and window is not None:
         rotated = rotated_layers(model_type, text, num_layers)
         return ["full_attention" if rotated[i] else "sliding_attention" for i in layers]
-    period = {"gemma2": 2, "gpt_oss": 2, "olmo3": 4, "gemma3_text": _given(text, "sliding_window_pattern", 6)}
-    every = period.get(model_type, 1)
-    return ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in layers]
+    return [_type_of_layer(model_type, text, i, num_layers, window) for i in layers]
+
+
+def _type_of_layer(model_type: str, text: Mapping[str, Any], i: int, num_layers: int, window: int | None) -> str:
+    """Families whose order has a rule of its own."""
+    if model_type in ("bamba", "lfm2"):
+        key, other = ("attn_layer_indices", "linear_attention") if model_type == "bamba" else ("full_attn_idxs", "conv")
+        listed = text.get(key)
+        # LFM2 takes every layer for attention where nothing is listed, Bamba none.
+        full = model_type == "lfm2" if listed is None else i in listed
+        return "full_attention" if full else other
+    if model_type == "granitemoehybrid":
+        return "linear_attention"
+    if model_type == "olmo_hybrid":
+        last = num_layers < 4 and i == num_layers - 1
+        return "full_attention" if i % 4 == 3 or last else "linear_attention"
+    rules = {
+        "cwm": i % 4 == 0,
+        "flint": i < 2 or i % 4 == 1 or i == num_layers - 1,
+        "mimo_v2_flash": i == 0 or (i + 1) % 6 == 0,
+        "ministral": window is None,
+    }
+    return "full_attention" if rules.get(model_type, True) else "sliding_attention"
 
 
 def rotated_layers(model_type: str, text: Mapping[str, Any], num_layers: int) -> list[bool]:
-    """Which layers rotate queries and keys, [num_layers]; all of them in most families."""
+    """Which layers rotate queries and keys where no layer type says it, [num_layers]; all of them in most families."""
+    if model_type == "granitemoehybrid":
+        return [text.get("position_embedding_type") == "rope"] * num_layers
+    if model_type == "olmo_hybrid":
+        params = text.get("rope_parameters")
+        # OLMo Hybrid takes a base of null for "no positions".
+        nulled = isinstance(params, Mapping) and "rope_theta" in params and params["rope_theta"] is None
+        return [not nulled] * num_layers
     if not FAMILIES[model_type].position_free:
         return [True] * num_layers
     flags = text.get("no_rope_layers")

@@ -16,7 +16,15 @@ from ropewalk.core.geometry import Finding, Geometry, Group
 from ropewalk.core.plan import LONGEST
 from ropewalk.engines.transformers import block, formulas, lineage
 from ropewalk.engines.transformers.checks import check_fields
-from ropewalk.engines.transformers.families import FAMILIES, Family, default, enter, layer_types, rotated_layers
+from ropewalk.engines.transformers.families import (
+    FAMILIES,
+    Family,
+    enter,
+    field,
+    layer_types,
+    name_of,
+    rotated_layers,
+)
 from ropewalk.engines.transformers.formulas import Head
 from ropewalk.engines.transformers.spellings import FULL, SLIDING, Parameters, standardise
 
@@ -100,18 +108,18 @@ def measure(config: Mapping[str, Any]) -> Shape:
     model_type, text, _ = enter(config)
     check_fields(text)
     family = FAMILIES[model_type]
-    if family.temperature_tuning and _field(model_type, text, "attn_temperature_tuning"):
+    if family.temperature_tuning and field(model_type, text, "attn_temperature_tuning"):
         raise UnsupportedError(
             f"{model_type} makes its attention temperature depend on the position (attn_temperature_tuning), which is not "
             "supported yet; set attn_temperature_tuning to false to read it without"
         )
     num_layers, num_heads = (_count(model_type, text, k) for k in ("num_hidden_layers", "num_attention_heads"))
-    kv_heads = _field(model_type, text, "num_key_value_heads")
+    kv_heads = field(model_type, text, "num_key_value_heads")
     if family.mla:
         rope_dim = _count(model_type, text, "qk_rope_head_dim")
         head_dim = rope_dim + _count(model_type, text, "qk_nope_head_dim")
     else:
-        given = _field(model_type, text, "head_dim")
+        given = field(model_type, text, "head_dim")
         head_dim = _count(model_type, text, "head_dim") if given else _count(model_type, text, "hidden_size") // num_heads
         if head_dim < 2:
             raise SourceError(
@@ -119,6 +127,7 @@ def measure(config: Mapping[str, Any]) -> Shape:
             )
         rope_dim = head_dim
     window = _window(model_type, family, text)
+    types = _types(model_type, text, num_layers, window)
     return Shape(
         model_type=model_type,
         family=family,
@@ -131,8 +140,8 @@ def measure(config: Mapping[str, Any]) -> Shape:
         rope_head_dim=rope_dim,
         softmax_scale=_softmax_scale(model_type, family, text, head_dim),
         window=window,
-        types=_types(model_type, text, num_layers, window),
-        rotated=_rotated(model_type, text, num_layers),
+        types=types,
+        rotated=_rotated(model_type, text, types, window),
     )
 
 
@@ -151,7 +160,8 @@ def make_groups(shape: Shape, params: Parameters, length: int | None) -> tuple[G
         if layers:
             groups.append(_rotating(shape, params, label, FULL, layers, length))
     if free:
-        groups.append(Group(position="none", **_common(shape, family.recurrent or "none", free)))
+        recurrent = all(shape.types[i] == family.recurrent for i in free)
+        groups.append(Group(position="none", **_common(shape, str(family.recurrent) if recurrent else "none", free)))
     return tuple(sorted(groups, key=lambda group: not group.rotated))
 
 
@@ -208,12 +218,12 @@ def _layout(shape: Shape) -> Any:
     key = shape.family.interleave_key
     if key is None:
         return shape.family.layout
-    return "interleaved" if _field(shape.model_type, shape.text, key) else "half"
+    return "interleaved" if field(shape.model_type, shape.text, key) else "half"
 
 
 def main_parameters(params: Parameters) -> dict[str, Any]:
     """The parameters of the layers that see the whole text."""
-    return params.of(FULL)
+    return params.of(FULL if FULL in params.by_type or "" in params.by_type else SLIDING)
 
 
 def _differ(groups: tuple[Group, ...], before: tuple[Group, ...]) -> bool:
@@ -224,7 +234,7 @@ def _differ(groups: tuple[Group, ...], before: tuple[Group, ...]) -> bool:
 
 
 def _chunk_findings(shape: Shape) -> tuple[Finding, ...]:
-    chunk = _field(shape.model_type, shape.text, "attention_chunk_size") if shape.family.chunked else None
+    chunk = field(shape.model_type, shape.text, "attention_chunk_size") if shape.family.chunked else None
     rotated = [kind for kind, flag in zip(shape.types, shape.rotated, strict=True) if flag]
     if not chunk or chunk >= shape.declared or any(kind != "chunked_attention" for kind in rotated):
         return ()
@@ -238,24 +248,22 @@ def _chunk_findings(shape: Shape) -> tuple[Finding, ...]:
     )
 
 
-def _field(model_type: str, text: Mapping[str, Any], key: str) -> Any:
-    return text[key] if key in text else default(model_type, key)
-
-
 def _count(model_type: str, text: Mapping[str, Any], key: str) -> int:
-    value = _field(model_type, text, key)
+    value = field(model_type, text, key)
     most = MOST.get(key, LONGEST)
     # The bounds come first: neither NaN nor infinity has a whole number near it.
     inside = isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= most
     if not inside or value != int(value):
-        raise SourceError(f"config.json has {key} = {value!r:.40}, expected a whole number from 1 to {most}")
+        raise SourceError(
+            f"config.json has {name_of(model_type, key)} = {value!r:.40}, expected a whole number from 1 to {most}"
+        )
     return int(value)
 
 
 def _window(model_type: str, family: Family, text: Mapping[str, Any]) -> int | None:
-    if family.window == "none" or _field(model_type, text, "sliding_window") is None:
+    if family.window == "none" or field(model_type, text, "sliding_window") is None:
         return None
-    if family.window_switch and not _field(model_type, text, "use_sliding_window"):
+    if family.window_switch and not field(model_type, text, "use_sliding_window"):
         return None
     return _count(model_type, text, "sliding_window")
 
@@ -269,15 +277,22 @@ def _types(model_type: str, text: Mapping[str, Any], num_layers: int, window: in
     return tuple(_LEGACY_TYPES.get(str(name), str(name)) for name in given)
 
 
-def _rotated(model_type: str, text: Mapping[str, Any], num_layers: int) -> tuple[bool, ...]:
-    flags = rotated_layers(model_type, text, num_layers)
-    if len(flags) != num_layers:
-        raise SourceError(f"no_rope_layers is a list of {num_layers} numbers, got {len(flags)}")
-    return tuple(flags)
+def _rotated(model_type: str, text: Mapping[str, Any], types: tuple[str, ...], window: int | None) -> tuple[bool, ...]:
+    flags = rotated_layers(model_type, text, len(types))
+    if len(flags) != len(types):
+        raise SourceError(f"no_rope_layers is a list of {len(types)} numbers, got {len(flags)}")
+    rotates = FAMILIES[model_type].rotates
+    if rotates == "all" or (rotates == "sliding-or-all" and window is None):
+        return tuple(flags)
+    return tuple(flag and kind == SLIDING for flag, kind in zip(flags, types, strict=True))
 
 
 def _softmax_scale(model_type: str, family: Family, text: Mapping[str, Any], head_dim: int) -> float:
+    if family.softmax_scale is not None:
+        return family.softmax_scale
     if family.scale_key == "attention_multiplier":
-        return float(_field(model_type, text, family.scale_key))
+        given = field(model_type, text, family.scale_key)
+        # HyperCLOVA X leaves it null for the usual one.
+        return float(1.0 / math.sqrt(head_dim)) if given is None else float(given)
     dim = _count(model_type, text, family.scale_key) if family.scale_key else head_dim
     return float(1.0 / math.sqrt(dim))

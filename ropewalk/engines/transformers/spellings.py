@@ -12,7 +12,7 @@ from typing import Any
 
 from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.geometry import Finding
-from ropewalk.engines.transformers.families import FAMILIES, default
+from ropewalk.engines.transformers.families import FAMILIES, default, field
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 WITH_ORIGINAL = ("llama3", "yarn", "longrope")
@@ -40,8 +40,8 @@ def standardise(model_type: str, text: Mapping[str, Any], declared: int, layer_t
     """The parameters that transformers would use. Raises `SourceError` on what it could not read either."""
     findings: list[Finding] = []
     typed = FAMILIES[model_type].typed
-    outer = _typed(model_type, text) if typed else _flat(model_type, text, layer_types)
-    by_type = {label: outer[label] for label in (FULL, SLIDING)} if typed else {"": outer}
+    outer = _typed(model_type, text, layer_types) if typed else _flat(model_type, text, layer_types)
+    by_type = {label: outer[label] for label in (FULL, SLIDING) if label in outer} if typed else {"": outer}
     for params in by_type.values():
         _complete(model_type, text, declared, params, findings)
     findings += _contradictions(model_type, text, by_type)
@@ -72,13 +72,26 @@ def _flat(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> d
         )
     outer.setdefault("rope_theta", text.get(family.base_key, fallback["rope_theta"]))
     share = text.get(family.partial_key, fallback.get("partial_rotary_factor"))
+    if family.rotary_dim_key and family.partial_key not in text and text.get(family.rotary_dim_key) is not None:
+        share = text[family.rotary_dim_key] / field(model_type, text, "head_dim")
     if share is not None:
         outer.setdefault("partial_rotary_factor", share)
     return outer
 
 
-def _typed(model_type: str, text: Mapping[str, Any]) -> dict[str, Any]:
+def _whole(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> dict[str, Any]:
+    """Nested parameters that the config class takes as they stand."""
+    outer = _section(text, "rope_parameters") or copy.deepcopy(default(model_type, "rope_parameters"))
+    for label in sorted(set(layer_types)):
+        if not isinstance(outer.get(label), dict):
+            raise SourceError(f"rope_parameters of a {model_type} has no object for its {label} layers; add it")
+    return outer
+
+
+def _typed(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> dict[str, Any]:
     family, fallback = FAMILIES[model_type], default(model_type, "rope_parameters")
+    if family.whole:
+        return _whole(model_type, text, layer_types)
     scaling = _section(text, "rope_scaling")
     outer = _section(text, "rope_parameters") or {}
     for label in (FULL, SLIDING):
@@ -108,6 +121,8 @@ def _complete(
             f"it takes {' and '.join(family.rope_types)}"
         )
     params["rope_type"] = kind
+    if family.ntk_alpha and kind == "dynamic" and params.get("alpha"):
+        _fix_base(model_type, text, params)
     if kind in WITH_ORIGINAL:
         _complete_original(model_type, text, declared, params, findings)
     if family.needs_head_dim and kind in NEEDS_HEAD_DIM and text.get("head_dim") is None:
@@ -134,6 +149,15 @@ def _complete(
                 mend=f"write {factor}.0",
             )
         )
+
+
+def _fix_base(model_type: str, text: Mapping[str, Any], params: dict[str, Any]) -> None:
+    """HunYuan: `alpha` raises the base once and for all, whatever the type is called."""
+    alpha, base, dim = params.pop("alpha"), params.get("rope_theta"), field(model_type, text, "head_dim")
+    dim = dim or field(model_type, text, "hidden_size") // field(model_type, text, "num_attention_heads")
+    if not all(isinstance(n, int | float) and 0 < n < 1e18 for n in (alpha, base, dim)) or dim <= 2:
+        raise SourceError(f"rope_parameters has alpha = {alpha!r:.40}, expected a number above 0 beside base and head_dim")
+    params["rope_type"], params["rope_theta"] = "default", base * alpha ** (dim / (dim - 2))
 
 
 def _complete_original(
@@ -169,7 +193,10 @@ def _complete_original(
 
 def _contradictions(model_type: str, text: Mapping[str, Any], by_type: Mapping[str, dict[str, Any]]) -> list[Finding]:
     findings = []
-    used = by_type.get(FULL) or by_type[""]
+    if FAMILIES[model_type].ntk_alpha:
+        # Its base is another one than is written, by design.
+        return []
+    used = by_type.get(FULL) or by_type.get("") or by_type[SLIDING]
     scaling, parameters = text.get("rope_scaling"), text.get("rope_parameters")
     if scaling and parameters:
         inner = parameters.get(FULL) if isinstance(parameters.get(FULL), Mapping) else parameters

@@ -29,6 +29,7 @@ from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
 from ropewalk.engines import llamacpp
+from ropewalk.engines.llamacpp.spelling import ORIGIN_BASE
 from ropewalk.engines.transformers import block as own_block
 from ropewalk.hosts.gguf import positions
 from ropewalk.hosts.gguf.header import MAGIC, Header, read_header
@@ -118,7 +119,7 @@ def _record(header: Header, plan: Plan, found: Geometry) -> dict[str, Any]:
         f"{OURS}length": plan.length,
         f"{OURS}factor": float(plan.factor),
         f"{OURS}origin.length": int(made["origin"]["length"]),
-        f"{OURS}origin.base": float(made["origin"]["base"]),
+        ORIGIN_BASE: float(made["origin"]["base"]),
         positions.BLOCK: json.dumps(made),
     }
 
