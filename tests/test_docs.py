@@ -100,3 +100,8 @@ def test_the_method_of_the_contributing_page_works(tmp_path: Path, tiny_checkpoi
         assert describe(module.Halved)["options"][0]["help"] == "What every frequency is multiplied with."
     finally:
         del sys.modules["halved"]
+
+
+def test_the_tree_in_the_readme_is_current() -> None:
+    command = [sys.executable, str(ROOT / "tools" / "generate_tree.py"), "--check"]
+    assert subprocess.run(command, check=False).returncode == 0, "run python tools/generate_tree.py"
