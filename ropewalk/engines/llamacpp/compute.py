@@ -1,8 +1,8 @@
 """What llama.cpp computes from a GGUF file's metadata and factor tensors, or from what its stock converter would write.
 
 Read in llama.cpp at commit 0c1e57098 (October 2026) and held against the library itself, tensor by tensor
-(tests/golden/engines/llamacpp.json). The angle of pair i at position p is p * w_i / f_i, then divided by the factor s, or for
-YaRN mixed with the undivided one along the ramp; ramp ends are always rounded. On cos and sin stands
+(tests/golden/engines/llamacpp.json). The angle of pair i at position p is p * w_i / f_i, then divided by the factor s, or
+for YaRN mixed with the undivided one along the ramp; ramp ends are always rounded. On cos and sin stands
 
     A = m(s, 1) / m(s, log_multiplier) * rope.scaling.attn_factor          m(s, c) = 0.1 c ln s + 1
 
