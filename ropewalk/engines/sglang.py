@@ -86,8 +86,6 @@ def compute(config: Mapping[str, Any], *, length: int, tokenizer_config: Mapping
         return _computed(config, shape, params, length)
     except SourceError as error:
         return _nothing(refuses=str(error))
-    except ZeroDivisionError:
-        return _nothing(refuses="it divides by zero at load; check the lengths and the base")
     except (RopewalkError, OverflowError) as error:
         return _nothing(unsupported=str(error))
 

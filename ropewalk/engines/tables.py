@@ -177,6 +177,8 @@ def longrope(values: Mapping[str, Any], head: Head, *, long: bool) -> Table:
         attention = number(values, f"{kind}_mscale")
     elif scale <= 1.0:
         attention = 1.0
+    elif original <= 1.0:
+        raise SourceError(f"longrope divides by the logarithm of {ORIGINAL}, got {original:g}, which stops it at load")
     else:
         attention = math.sqrt(1.0 + math.log(scale) / math.log(original))
     rows = head.max_position if long else int(original)

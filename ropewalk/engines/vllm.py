@@ -75,8 +75,6 @@ def compute(config: Mapping[str, Any], *, length: int, tokenizer_config: Mapping
         return _native(config, shape, params, length, longest, tokenizer_config)
     except SourceError as error:
         return _nothing(refuses=str(error))
-    except ZeroDivisionError:
-        return _nothing(refuses="it divides by zero at load; check the lengths and the base")
     except (RopewalkError, OverflowError) as error:
         return _nothing(unsupported=str(error))
 

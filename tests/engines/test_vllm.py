@@ -1,0 +1,232 @@
+"""What vLLM computes from a config, against its own code and in its own words."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from engines.engine_golden import cases, check
+from engines.engine_noise import noisy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ropewalk.core.geometry import geometric
+from ropewalk.engines import tables, vllm
+from ropewalk.engines.transformers import compute as stock
+from ropewalk.engines.transformers.families import FAMILIES
+
+TINY: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 4,
+    "max_position_embeddings": 4096,
+}
+YARN: dict[str, Any] = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 1024,
+}
+LONGROPE: dict[str, Any] = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0] * 8,
+    "long_factor": [4.0] * 8,
+    "original_max_position_embeddings": 1024,
+}
+
+
+def config(parameters: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
+    return {**TINY, **({} if parameters is None else {"rope_parameters": parameters}), **changes}
+
+
+@pytest.mark.parametrize("case", cases("vllm"))
+def test_vllms_own_code(case: dict[str, Any]) -> None:
+    check(vllm, case)
+
+
+@pytest.mark.parametrize("case", [case for case in cases("vllm") if "rows" in case.values[0]])
+def test_a_request_past_the_end_of_the_table(case: dict[str, Any]) -> None:
+    computed = vllm.compute(case["config"], length=case["max_length"])
+    assert f"reads past the end of its table of {case['rows']} positions" in str(computed.refuses)
+    inside = vllm.compute(case["config"], length=case["rows"])
+    assert inside.refuses is None
+    assert any(f"accepts {case['max_length']} tokens, and its table" in note for note in inside.notes)
+
+
+@pytest.mark.parametrize("case", [case for case in cases("vllm") if "default_length" in case.values[0]])
+def test_the_length_without_a_flag_is_said(case: dict[str, Any]) -> None:
+    computed = vllm.compute(case["config"], length=64)
+    expected = f"deploys at {case['default_length']} tokens, with the short list, unless --max-model-len"
+    assert any(note.startswith(expected) for note in computed.notes)
+
+
+@pytest.mark.parametrize("factor", [2.0, 4.0])
+def test_dynamic_is_no_stretch_at_all(factor: float) -> None:
+    computed = vllm.compute(config({"rope_type": "dynamic", "rope_theta": 10000.0, "factor": factor}), length=4096)
+    word = computed.groups["all"]
+    assert word is not None
+    np.testing.assert_array_equal(word.inv_freq, geometric(10000.0, 16))
+    assert computed.max_length == 4096 * factor
+    assert computed.depends_on == "nothing"
+    assert "factor" in computed.ignored
+
+
+def test_longrope_is_chosen_by_the_deployment() -> None:
+    computed = vllm.compute(config(LONGROPE), length=100)
+    assert computed.depends_on == "deployment"
+    assert computed.short_request == "the long list, as every request of that deployment"
+    word = computed.groups["all"]
+    assert word is not None
+    np.testing.assert_allclose(word.inv_freq, geometric(10000.0, 16) / 4.0)
+    alike = {**LONGROPE, "short_factor": LONGROPE["long_factor"]}
+    assert vllm.compute(config(alike), length=100).depends_on == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("changes", "ignored"),
+    [
+        (config({**YARN, "attn_factor": 1.1}), ("attn_factor",)),
+        (config({**YARN, "attention_factor": 1.1}), ()),
+        (config({**LONGROPE, "attention_factor": 1.1, "factor": 4.0}), ("attention_factor", "factor")),
+        (
+            config(
+                {**YARN, "beta_fast": 32.0, "beta_slow": 1.0, "attention_factor": 1.0},
+                model_type="gpt_oss",
+                head_dim=16,
+                layer_types=["full_attention"] * 4,
+            ),
+            ("attention_factor",),
+        ),
+        (
+            config(
+                {"full_attention": {**YARN, "attn_factor": 1.2}, "sliding_attention": {"rope_type": "default"}},
+                model_type="gemma3_text",
+                head_dim=16,
+            ),
+            ("full_attention.attn_factor",),
+        ),
+    ],
+)
+def test_fields_that_are_not_read(changes: dict[str, Any], ignored: tuple[str, ...]) -> None:
+    assert vllm.compute(changes, length=64).ignored == ignored
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (config({"rope_type": "linear", "factor": 4}), r"whole number 4 as factor stops it at load: write 4\.0"),
+        (config({**YARN, "beta_fast": None}), r"reads beta_fast as it stands, got null; .*: write 32\.0"),
+        (config({**YARN, "beta_slow": 0}), r"divides by beta_slow, got 0; .*: write 1\.0"),
+        (config({**YARN, "factor": None}), "type yarn need a number as factor, got None"),
+        (config({"rope_type": "llama3", "factor": 8.0}), "type llama3 lack low_freq_factor and high_freq_factor"),
+        (config({"rope_type": "nkt", "rope_theta": 1e4}), "rope_type 'nkt' is not one that vLLM knows"),
+        (config({**YARN, "type": "linear"}), "rope_type 'yarn' and type 'linear' differ"),
+        (config({"rope_type": "mrope", "rope_theta": 1e4}), "rope_type 'mrope' without mrope_section stops"),
+        (config({**LONGROPE, "long_factor": [1.0] * 6}), "long_factor has 6 numbers, expected a list of 8"),
+        (config({**LONGROPE, "short_factor": ["a"] * 8}), "short_factor holds something that is not a number"),
+        (config({**YARN, "original_max_position_embeddings": None}), "original_max_position_embeddings is null"),
+        (config({"rope_type": "default"}, max_seq_len="long"), "max_seq_len is 'long', expected a length in tokens"),
+        (config({"rope_type": "default", "partial_rotary_factor": None}), "partial_rotary_factor is null"),
+        (config(None, rope_scaling=3), "rope_scaling is an object of rope fields, got 3"),
+        (config({"rope_type": "linear"}, model_type="phi3"), "rope_type 'linear' is not one that phi3 takes"),
+        (config(YARN | {"rope_theta": 1.0}), "yarn divides by the logarithm of the base"),
+        (config({"rope_type": "dynamic", "factor": 2.0}, head_dim=2), "divides by zero where a head rotates 2"),
+        (
+            config(LONGROPE | {"original_max_position_embeddings": 1}),
+            "divides by the logarithm of original_max_position_embeddings, got 1,",
+        ),
+        (
+            config({"rope_type": "default", "rope_theta": 1e4}, model_type="gpt_oss", head_dim=16),
+            "gpt-oss in vLLM is YaRN whatever the type, and stops at load without factor: write it",
+        ),
+        (
+            {
+                "model_type": "qwen3_5",
+                "text_config": config(
+                    {"rope_type": "default", "mrope_section": [1, 1, 1], "partial_rotary_factor": 1.0},
+                    model_type="qwen3_5_text",
+                    head_dim=16,
+                ),
+            },
+            "mrope_section sums to 3, expected 8",
+        ),
+    ],
+)
+def test_what_stops_it(changes: dict[str, Any], message: str) -> None:
+    computed = vllm.compute(changes, length=64)
+    assert computed.groups == {}
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(computed.refuses)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (config(None, model_type="bloom"), "bloom has ALiBi slopes"),
+        (config(None, model_type="deepseek_v3", rope_interleave=False), "although rope_interleave is false"),
+        (config({**YARN, "factor": -4.0}), "factor is -4.0, expected a number above 0"),
+        (config({**LONGROPE, "long_factor": [-1.0] * 8}), "long_factor holds a number that is not above 0"),
+        (config({**YARN, "attention_factor": None, "mscale": True}), "mscale = True"),
+        (config({"rope_type": "openpangu", "rope_theta": 1e4}), "'openpangu' was read for the families"),
+        (config(None, dual_chunk_attention_config={}), "dual chunk attention was not read"),
+        (
+            config({"rope_type": "dynamic", "factor": 4.0, "max_trained_positions": 1e9}),
+            "max_trained_positions 1e.09 gives a stretch of",
+        ),
+    ],
+)
+def test_what_cannot_be_told(changes: dict[str, Any], message: str) -> None:
+    computed = vllm.compute(changes, length=64)
+    assert computed.refuses is None
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(computed.unsupported)
+
+
+def test_a_family_that_was_not_read_is_not_taken_for_llama(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "NATIVE", tuple(name for name in vllm.NATIVE if name != "llama"))
+    assert vllm.compute(config(YARN), length=64).unsupported == "vLLM's code for llama was not read"
+
+
+@pytest.mark.parametrize("model_type", vllm.BACKEND)
+def test_families_that_run_through_transformers(model_type: str) -> None:
+    changes = config({"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}, model_type=model_type)
+    if FAMILIES[model_type].typed:
+        changes["rope_parameters"] = {
+            label: dict(changes["rope_parameters"]) for label in ("full_attention", "sliding_attention")
+        }
+    computed, expected = (engine.compute(changes, length=5000) for engine in (vllm, stock))
+    assert computed.unsupported is None
+    assert computed.groups == expected.groups
+    assert list(computed.groups)
+    assert computed.max_length == 8192
+    assert "runs through transformers' own modules" in computed.notes
+
+
+def test_the_tokenizer_is_no_cap() -> None:
+    computed = vllm.compute(config(YARN), length=64, tokenizer_config={"model_max_length": 512})
+    assert computed.max_length == 4096
+    assert "the tokenizer's model_max_length 512 does not bound a request" in computed.notes
+    assert vllm.ROUNDED in computed.notes
+
+
+def test_telechats_yarn_is_yarn_with_its_own_temperature() -> None:
+    computed = vllm.compute(config({**YARN, "rope_type": "telechat3-yarn"}), length=64)
+    word = computed.groups["all"]
+    assert word is not None
+    assert word.attention_factor == pytest.approx(0.07 * np.log(4.0) + 1.0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_config_raises(data: st.DataObject) -> None:
+    changes = noisy(data, "vllm")
+    computed = vllm.compute(changes, length=data.draw(st.sampled_from([1, 100, 4096, 10**6])))
+    json.dumps(computed.to_dict())
+
+
+def test_a_head_that_cannot_turn() -> None:
+    with pytest.raises(ValueError, match="would rotate 3 dimensions, expected an even number from 2"):
+        _ = tables.Head(base=1e4, rotary_dim=3, head_dim=3, max_position=8).plain
