@@ -217,10 +217,7 @@ def _add_extend(verbs: Any) -> None:
     parser.add_argument(
         "--profiles", metavar="FACTORS", help="such as 1,2,4: print the smallest sufficient factor for each request length"
     )
-    parser.add_argument(
-        "--text", nargs="+", metavar="FILE",
-        help="with --profiles: measure on these texts what each costs inside the window (--out keeps the run folder)",
-    )  # fmt: skip
+    parser.add_argument("--text", nargs="+", metavar="FILE", help="with --profiles: measure what each costs in the window")
     parser.add_argument("--force", action="store_true", help="replace a checkpoint folder that is there")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(verb=run_extend)

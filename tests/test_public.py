@@ -11,8 +11,9 @@ import ropewalk
 
 CONTRACT = (
     "methods", "geometry", "plan", "convert", "extend", "load", "apply", "read_back", "measure", "compare", "report",
+    "verify",
 )  # fmt: skip
-"""The functions of the contract that exist by now; `verify`, `budget` and `tune` come with their issues."""
+"""The functions of the contract that exist by now; `budget` and `tune` come with their issues."""
 CLASSES = ("Frequencies", "Geometry", "Plan", "RopewalkError")
 
 

@@ -294,8 +294,8 @@ def _attention(computed: Computed, label: str) -> float | None:
 
 
 _ELSEWHERE = {
-    "llama.cpp": "write the plan into the GGUF file itself (ropewalk extend MODEL.gguf --out NEW.gguf), or start it with the "
-    "flags of ropewalk extend --flags llama.cpp",
+    "llama.cpp": "write the plan into the GGUF file itself (ropewalk extend MODEL.gguf --out NEW.gguf), or start it with "
+    "the flags of ropewalk extend --flags llama.cpp",
 }
 """Engines that do not read the config itself: what a converter loses is not mended there."""
 _MENDS = {
