@@ -167,6 +167,8 @@ def _usual(key: str, values: Mapping[str, Any]) -> bool:
 def _notes(architecture: str, values: Mapping[str, Any], shape: Shape, params: Parameters) -> Iterable[str]:
     if architecture in WITHOUT_ROPE:
         yield f"the stock converter writes no rope scaling and no base for {shape.model_type}: llama.cpp takes 10000"
+    if architecture == "llama4":
+        yield "llama.cpp lets the temperature of layers without positions grow with the position, whatever the config says"
     if values["rope_type"] == "dynamic":
         yield "the stock converter drops dynamic scaling, so the file is unscaled"
     if values["rope_type"] == "longrope" and architecture != "phi3":
