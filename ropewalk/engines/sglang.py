@@ -234,7 +234,7 @@ def _share(shape: Shape) -> float:
     usual = default(shape.model_type, "rope_parameters").get("partial_rotary_factor", 1.0)
     keys = ("rope_pct", "partial_rotary_factor") if shape.model_type == "stablelm" else ("partial_rotary_factor",)
     given = next((shape.text[key] for key in keys if shape.text.get(key) is not None), usual)
-    return number({"partial_rotary_factor": given}, "partial_rotary_factor")
+    return tables.share(given)
 
 
 def _table(shape: Shape, seen: Seen, length: int) -> tuple[Table, float]:

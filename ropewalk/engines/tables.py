@@ -19,7 +19,7 @@ import numpy as np
 from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.geometry import Vector, geometric
 from ropewalk.core.plan import Frequencies
-from ropewalk.engines.transformers.checks import LARGEST
+from ropewalk.engines.transformers.checks import LARGEST, SMALLEST
 from ropewalk.engines.transformers.formulas import temperature
 
 ORIGINAL = "original_max_position_embeddings"
@@ -54,7 +54,7 @@ class Head:
         """The unscaled vector, float64 [rotary_dim/2]."""
         if self.rotary_dim < 2 or self.rotary_dim % 2:
             raise SourceError(f"a head would rotate {self.rotary_dim} dimensions, expected an even number from 2")
-        return geometric(self.base, self.rotary_dim)
+        return vector(self.base, self.rotary_dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,21 @@ def number(values: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
+def vector(base: float, rotary_dim: int) -> Vector:
+    """The geometric vector of a base, which may be one that an engine has made."""
+    if not SMALLEST <= base <= LARGEST * LARGEST:
+        raise UnsupportedError(f"the base becomes {base:g}, which gives no frequencies")
+    return geometric(base, rotary_dim)
+
+
+def share(value: Any) -> float:
+    """A rotated share. Raises `SourceError` where it is none."""
+    found = number({"partial_rotary_factor": value}, "partial_rotary_factor")
+    if found > 1.0:
+        raise SourceError(f"partial_rotary_factor is {found:g}, expected a share of at most 1")
+    return found
+
+
 def default(head: Head) -> Table:
     """No scaling."""
     return Table(inv_freq=head.plain, rows=head.max_position)
@@ -107,14 +122,14 @@ def rebased(head: Head, stretch: float, rows: int) -> Table:
     if head.rotary_dim == 2:
         raise SourceError("dynamic scaling divides by zero where a head rotates 2 dimensions")
     base = head.base * stretch ** (head.rotary_dim / (head.rotary_dim - 2))
-    return Table(inv_freq=geometric(base, head.rotary_dim), rows=rows)
+    return Table(inv_freq=vector(base, head.rotary_dim), rows=rows)
 
 
 def proportional(head: Head) -> Table:
     """Gemma 4's vector: exponents over the whole head, zeros where nothing turns. Neither engine reads a factor."""
-    vector = geometric(head.base, head.head_dim)
-    vector[head.rotary_dim // 2 :] = 0.0
-    return Table(inv_freq=vector, rows=head.max_position)
+    plain = vector(head.base, head.head_dim)
+    plain[head.rotary_dim // 2 :] = 0.0
+    return Table(inv_freq=plain, rows=head.max_position)
 
 
 def llama3(values: Mapping[str, Any], head: Head) -> Table:
@@ -197,10 +212,10 @@ def _divisors(values: Mapping[str, Any], key: str, head: Head) -> Vector:
         raise SourceError(f"{key} has {got}, expected a list of {expected}, one for each frequency")
     if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in given):
         raise SourceError(f"{key} holds something that is not a number")
-    vector = np.asarray(given, dtype=np.float64)
-    if not np.all(np.isfinite(vector)) or np.any(vector <= 0.0):
+    divisors = np.asarray(given, dtype=np.float64)
+    if not np.all((divisors >= SMALLEST) & (divisors <= LARGEST)):
         raise UnsupportedError(f"{key} holds a number that is not above 0")
-    return vector
+    return divisors
 
 
 def _beta(values: Mapping[str, Any], key: str, usual: float) -> float:

@@ -201,13 +201,13 @@ def _layers(shape: Shape, params: Parameters) -> list[tuple[str, str | None]]:
 
 
 def _head(shape: Shape, values: Mapping[str, Any]) -> Head:
-    share = values.get("partial_rotary_factor", 1.0)
-    if share is None:
+    given = values.get("partial_rotary_factor", 1.0)
+    if given is None:
         raise SourceError("partial_rotary_factor is null, which stops it at load: leave it out")
     dim = shape.rope_head_dim
     return Head(
         base=number(values, "rope_theta"),
-        rotary_dim=int(dim * number({"partial_rotary_factor": share}, "partial_rotary_factor")),
+        rotary_dim=int(dim * tables.share(given)),
         head_dim=dim,
         max_position=shape.declared,
     )

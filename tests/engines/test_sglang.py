@@ -162,6 +162,7 @@ def test_a_longrope_table_ends() -> None:
         (config({**YARN, "beta_fast": None}), r"reads beta_fast as it stands, got null"),
         (config({"rope_type": "ntk", "rope_theta": 1e4, "factor": 2.0}), "rope_type 'ntk' is not one that SGLang knows"),
         (config({"rope_type": "default", "factor": None}), "type default need a number as factor, got None"),
+        (config(None, model_type="stablelm", rope_pct=2.0), "partial_rotary_factor is 2, expected a share of at most 1"),
         (config({"rope_type": "dynamic"}), "rope_parameters of type dynamic lack factor"),
         (config(LONGROPE, model_type="qwen3_moe", head_dim=16), "does not take an argument that qwen3_moe passes"),
         (config({**LONGROPE, "long_factor": [1.0] * 6}), "long_factor has 6 numbers, expected a list of 8"),
@@ -201,6 +202,7 @@ def test_what_stops_it(changes: dict[str, Any], message: str) -> None:
     [
         (config(None, model_type="bloom"), "bloom has ALiBi slopes"),
         (config({**YARN, "factor": -4.0}), "factor is -4.0, expected a number above 0"),
+        (config({"rope_type": "default", "rope_theta": 0.5}, model_type="starcoder2"), "the base becomes 0, which gives no"),
         (config({**YARN, "extrapolation_factor": 0.5}), "extrapolation_factor was not read"),
         (config({**YARN, "rope_type": "deepseek_yarn"}), "read for latent attention only"),
         (config(None, dual_chunk_attention_config={}), "dual chunk attention was not read"),

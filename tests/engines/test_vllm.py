@@ -166,6 +166,7 @@ def test_what_stops_it(changes: dict[str, Any], message: str) -> None:
     ("changes", "message"),
     [
         (config(None, model_type="bloom"), "bloom has ALiBi slopes"),
+        ({"model_type": "gemma3", "text_config": {"model_type": []}}, "'gemma3' is not a family that ropewalk reads"),
         (config(None, model_type="deepseek_v3", rope_interleave=False), "although rope_interleave is false"),
         (config({**YARN, "factor": -4.0}), "factor is -4.0, expected a number above 0"),
         (config({**LONGROPE, "long_factor": [-1.0] * 8}), "long_factor holds a number that is not above 0"),

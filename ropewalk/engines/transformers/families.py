@@ -38,7 +38,7 @@ def enter(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], bool]:
     if model_type in COMPOSITE or (model_type not in FAMILIES and isinstance(nested, Mapping)):
         text = nested if isinstance(nested, Mapping) else {}
         inner = text.get("model_type", COMPOSITE.get(model_type))
-        if inner in FAMILIES:
+        if isinstance(inner, str) and inner in FAMILIES:
             return inner, text, True
     if model_type in FAMILIES and not config.get("alibi"):
         return model_type, config, False
