@@ -7,7 +7,7 @@ from typing import Any
 
 from ropewalk.api import provenance
 from ropewalk.api.plans import geometry
-from ropewalk.core.errors import InputError, MethodError
+from ropewalk.core.errors import InputError, MethodError, SourceError
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import Method, check_stretch, find
 from ropewalk.core.plan import Plan, parse_length
@@ -54,16 +54,24 @@ def plan_to_write(
         raise MethodError(f"{made.id} changes nothing in a checkpoint; give a method that extends, such as yarn")
     found, tokens = geometry(source, lineage=lineage), parse_length(length)
     check_stretch(found, tokens)
+    _check_consistent(found)
     return made.plan(found, tokens), found
+
+
+def _check_consistent(found: Geometry) -> None:
+    """A config that says two things is not planned from: which of them its owner meant, nobody can know."""
+    wrong = next((f for f in found.findings if f.severity == "error" and f.field == "rope_scaling"), None)
+    if wrong is not None:
+        raise SourceError(f"config.json contradicts itself: {wrong.problem}; {wrong.mend}")
 
 
 def extend(
     source: str | Path, method: str | Method, *, length: int | str, out: str | Path, lineage: Lineage | None = None,
-    force: bool = False, **options: Any,
+    force: bool = False, copy: bool = False, **options: Any,
 ) -> Card:  # fmt: skip
     """Writes a checkpoint that stock transformers loads with the plan on, or a GGUF file from one. No weight is read.
 
-    Raises `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`, `OutputError`, and `HostError` where no spelling
+    Weights are hard links or share blocks where the file system can, else they are copied, as they are with `copy`. Raises `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`, `OutputError`, and `HostError` where no spelling
     says the plan faithfully.
     """
     from ropewalk.hosts import folder
@@ -75,8 +83,8 @@ def extend(
 
         notes = gguf.write_patched(checkpoint.path, made, out, force=force, geometry=found)
     else:
-        notes = folder.write_extended(checkpoint, made, out, force=force, geometry=found)
-    config = {"method": made.method, "length": made.length, "lineage": lineage, "force": force}
+        notes = folder.write_extended(checkpoint, made, out, force=force, geometry=found, copy=copy)
+    config = {"method": made.method, "length": made.length, "lineage": lineage, "force": force, "copy": copy}
     return _card("extend", source, out, config, found, {made.method: made.to_dict()}, notes)
 
 

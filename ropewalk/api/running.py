@@ -38,6 +38,8 @@ class Job:
     force: bool
     resume: bool
     progress: Progress
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the question was read."""
 
     def run(self) -> list[Measurement]:
         """Measures what is missing and returns all rows. The run folder is made only after every input was checked."""
@@ -67,6 +69,8 @@ class Job:
         with self.progress.task("checking the inputs"):
             self._rehearse(subject, documents)
         card = self._card(checkpoint, documents, str(chosen).removeprefix("torch."), str(device))
+        for note in self.notes:
+            self.progress.say(note)
         run = Run.open(self.out, card, force=self.force, resume=self.resume)
         try:
             rows = self._measure(subject, documents, run)
@@ -144,7 +148,10 @@ class Job:
             quantisation=provenance.quantisation(checkpoint.config),
             versions=provenance.versions(),
             hardware=provenance.hardware(device) | {"threads": torch.get_num_threads()},
-            findings=[finding.to_dict() for finding in self.geometry.findings],
+            findings=[
+                *(finding.to_dict() for finding in self.geometry.findings),
+                *({"field": self.verb, "severity": "note", "problem": note, "mend": ""} for note in self.notes),
+            ],
         )
 
 

@@ -92,6 +92,7 @@ def compare(
     chosen = _map_methods(list(plans), retrieval)
     asked = bool(lengths) or bool(retrieval) or tuple(retrieval_protocols) != ("multikey-branch",)
     grid = [parse_length(n) for n in lengths] if lengths else _map_lengths(found, tokens)
+    notes: list[str] = []
     if chosen and not grid:
         if asked:
             raise LengthError(
@@ -119,7 +120,7 @@ def compare(
     )
     return _run(
         "compare", source, text, out, found, plans, settings,
-        device=device, dtype=dtype, force=force, resume=resume, progress=progress,
+        device=device, dtype=dtype, force=force, resume=resume, progress=progress, notes=notes,
     )  # fmt: skip
 
 
@@ -192,6 +193,7 @@ def measure(
 def _run(
     verb: str, source: str | Path, text: Sequence[str | Path], out: str | Path, found: Geometry, plans: dict[str, Plan],
     settings: Any, *, device: str, dtype: str, force: bool, resume: bool, progress: Progress | None,
+    notes: Sequence[str] = (),
 ) -> list[Measurement]:  # fmt: skip
     """What compare and measure share: open, check, measure, derive the rows, and draw the report where matplotlib is."""
     if not isinstance(source, str | Path):
@@ -205,7 +207,7 @@ def _run(
 
     job = Job(
         verb=verb, source=source, text=text, out=out, geometry=found, plans=plans, settings=settings,
-        device=device, dtype=dtype, force=force, resume=resume, progress=progress or Progress(),
+        device=device, dtype=dtype, force=force, resume=resume, progress=progress or Progress(), notes=tuple(notes),
     )  # fmt: skip
     rows = job.run()
     if find_spec("matplotlib") is not None:
