@@ -99,9 +99,7 @@ def compare(
                 f"a retrieval map needs a length of at least {SHORTEST_HAYSTACK} tokens, got {tokens}; "
                 "name shorter ones with --lengths, or leave the map out with --retrieval off"
             )
-        (progress or Progress()).say(
-            f"no retrieval map: {tokens} tokens are too few for a haystack unless --lengths says so"
-        )
+        notes.append(f"no retrieval map: {tokens} tokens are too few for a haystack (--lengths asks for shorter ones)")
         chosen = []
     if max(grid, default=0) > tokens:
         raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plans are for; leave it out")
