@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench setup clean
+.PHONY: demo test check bench engines setup clean
 
 demo: $(STAMP)  ## the main job on a real model: about ten minutes on two cores
 	$(BIN)/python -m examples.demo --out runs/demo
 
 test: $(STAMP)  ## every test that runs on a processor
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not engine"
+
+engines: $(STAMP)  ## vLLM, llama.cpp and the oldest transformers, each in its own environment, on a real model; FULL=1 for the whole table
+	$(BIN)/python tools/engines.py
+	$(if $(FULL),$(BIN)/python -m benchmarks.engines,$(BIN)/python -m pytest -m engine -rs -s --durations=0)
 
 check: $(STAMP)  ## lint, format, types
 	$(BIN)/ruff check .
@@ -30,4 +34,4 @@ $(STAMP): pyproject.toml constraints.txt requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .engines runs

@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks.engine_cases import Case, case, write_folder, write_gguf
-from ropewalk.hosts.executed import Probe, kl, probe
+from ropewalk.hosts.executed import Probe, kl, probe, python_of, wire
 
-DTYPES = {"transformers-oldest": "float32", "llama.cpp": "float32", "vllm": "bfloat16"}
-"""Engine to the dtype it is run in, and the reference with it."""
+DTYPES = {"transformers-oldest": "bfloat16", "llama.cpp": "float32", "vllm": "bfloat16"}
+"""Engine to the dtype it is run in, and the reference with it. llama.cpp's files are float32; the others are quicker so."""
+TIMES_CONTROL = 2.0
+"""An engine is `exact` up to this many times the control's mean divergence."""
+MARGIN = 10.0
+"""A wrong checkpoint, and a plan that is off, are at least this many times further off than the control."""
+ROUNDING = 1e-9
+"""Divergence in nats that is nothing."""
+NUM_INSIDE = 8
+"""Probe positions inside the trained window; they come first."""
+SOURCES = sorted(Path(wire.__file__).parent.glob("*_probe.py"))
+"""What an answer depends on besides what is asked."""
 
 
 class Runs:
@@ -32,18 +42,25 @@ class Runs:
     def rows(self, engine: str, name: str, dtype: str, cache: str = "") -> tuple[Any, dict[str, Any]]:
         """Log-probabilities [num_positions, vocabulary] and what is known of the run."""
         checkpoint = self.checkpoint(engine, case(name))
-        key = json.dumps([engine, name, dtype, cache, self.ids, self.positions])
-        stored = self.place / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+        stored = self.place / f"{self.key(engine, name, dtype, cache)}.npz"
         if stored.is_file():
             with np.load(stored) as content:
                 return content["rows"], json.loads(str(content["facts"]))
         answer = probe(
             engine, Probe(checkpoint=checkpoint, token_ids=self.ids, positions=self.positions, dtype=dtype, cache=cache)
         )
-        facts = {"engine": engine, "version": answer.version, "case": name, "dtype": dtype, "seconds": answer.seconds}
-        self.say(f"{engine} {answer.version}, {name}, {dtype}: {sum(answer.seconds.values()):.0f} s")
+        facts = {"engine": engine, "version": answer.version, "case": name, "dtype": dtype, "cache": cache,
+                 "seconds": sum(answer.seconds.values()), "cpu_seconds": answer.cpu_seconds}  # fmt: skip
+        cost = f"{facts['seconds']:.0f} s, {answer.cpu_seconds:.0f} s of CPU"
+        self.say(f"{engine} {answer.version}, {name}, {dtype} {cache}: {cost}")
         np.savez(stored, rows=answer.log_probabilities, facts=json.dumps(facts))
         return answer.log_probabilities, facts
+
+    def key(self, engine: str, name: str, dtype: str, cache: str) -> str:
+        """What an answer is called: a hash of everything that it depends on."""
+        sources = [path.read_text(encoding="utf-8") for path in SOURCES]
+        parts = [str(python_of(engine)), repr(case(name)), dtype, cache, self.ids, self.positions, sources]
+        return f"{engine}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
     def divergence(self, engine: str, name: str, *, against: str = "", cache: str = "") -> Any:
         """KL at each position of an engine on a case to the reference, by default on the case it is meant to be."""

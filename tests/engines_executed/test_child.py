@@ -88,7 +88,7 @@ def test_what_an_engine_prints_does_not_reach_the_answer_and_our_variables_do_no
         "import json, os, sys\n"
         "job = json.load(sys.stdin)\n"
         "print(json.dumps({'version': str('SECRET_OF_OURS' in os.environ), 'shape': [0, 0], 'log_probabilities': '',\n"
-        "    'generated': [[job['max_length'], job['threads']]], 'seconds': {}}))\n"
+        "    'generated': [[job['max_length'], job['threads']]], 'seconds': {}, 'cpu_seconds': 0.1}))\n"
     )
     answer = probe("vllm", Probe(checkpoint=Path("model"), token_ids=(1, 2, 3), positions=(2,), threads=1))
     assert answer.version == "False"

@@ -70,6 +70,9 @@ class Answer:
     """[num_positions, vocabulary]; -inf where the engine said nothing."""
     generated: tuple[tuple[int, ...], ...]
     seconds: dict[str, float]
+    """By phase: load, probe, generate."""
+    cpu_seconds: float = 0.0
+    """Of the whole process, all threads: what it costs on a busy machine too."""
 
 
 def probe(engine: str, asked: Probe, *, limit_seconds: float = LONGEST_SECONDS) -> Answer:
@@ -88,6 +91,7 @@ def probe(engine: str, asked: Probe, *, limit_seconds: float = LONGEST_SECONDS) 
         log_probabilities=wire.array_of(raw),
         generated=tuple(tuple(ids) for ids in raw["generated"]),
         seconds=dict(raw["seconds"]),
+        cpu_seconds=float(raw["cpu_seconds"]),
     )
 
 
