@@ -218,6 +218,7 @@ def _add_extend(verbs: Any) -> None:
         "--profiles", metavar="FACTORS", help="such as 1,2,4: print the smallest sufficient factor for each request length"
     )
     parser.add_argument("--text", nargs="+", metavar="FILE", help="with --profiles: measure what each costs in the window")
+    parser.add_argument("--copy", action="store_true", help="copy the weights, where links to the source would do")
     parser.add_argument("--force", action="store_true", help="replace a checkpoint folder that is there")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.set_defaults(verb=run_extend)
@@ -240,7 +241,7 @@ def run_extend(args: argparse.Namespace) -> int:
     if args.out is None:
         raise OutputError("extend needs a folder to make; say --out DIR, or --dry-run to see the plan")
     card = extend(
-        args.source, args.method, length=args.length, out=args.out, lineage=args.lineage, force=args.force
+        args.source, args.method, length=args.length, out=args.out, lineage=args.lineage, force=args.force, copy=args.copy
     )  # fmt: skip
     return _print_card(card, args)
 

@@ -71,8 +71,9 @@ def extend(
 ) -> Card:  # fmt: skip
     """Writes a checkpoint that stock transformers loads with the plan on, or a GGUF file from one. No weight is read.
 
-    Weights are hard links or share blocks where the file system can, else they are copied, as they are with `copy`. Raises `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`, `OutputError`, and `HostError` where no spelling
-    says the plan faithfully.
+    Weights are hard links or share blocks where the file system can, else they are copied, as they are with `copy`. Raises
+    `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`, `OutputError`, and `HostError` where no spelling says
+    the plan faithfully.
     """
     from ropewalk.hosts import folder
 

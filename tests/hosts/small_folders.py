@@ -19,9 +19,12 @@ LLAMA: dict[str, Any] = {
 }
 
 
-def safetensors_bytes(size: int = 16, **changes: Any) -> bytes:
+def safetensors_bytes(size: int = 16, tensor: str = "w", **changes: Any) -> bytes:
     """A whole safetensors file with one uint8 tensor of `size` bytes."""
-    header = {"__metadata__": {"format": "pt"}, "w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size], **changes}}
+    header = {
+        "__metadata__": {"format": "pt"},
+        tensor: {"dtype": "U8", "shape": [size], "data_offsets": [0, size], **changes},
+    }
     raw = json.dumps(header).encode()
     return struct.pack("<Q", len(raw)) + raw + bytes(size)
 

@@ -40,7 +40,7 @@ def test_a_folder_with_a_config_alone(make_folder: Make):
 
 
 def test_sharded_weights(make_folder: Make):
-    shards = {f"model-{i}-of-2.safetensors": safetensors_bytes(i) for i in (1, 2)}
+    shards = {f"model-{i}-of-2.safetensors": safetensors_bytes(i, "ab"[i - 1]) for i in (1, 2)}
     index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
     checkpoint = open_checkpoint(make_folder(**{"model.safetensors": None, INDEX: index, **shards}))
     assert checkpoint.weights == (INDEX, "model-1-of-2.safetensors", "model-2-of-2.safetensors")
@@ -278,20 +278,25 @@ def test_weights_are_copied_where_links_cannot_be_made(make_folder: Make, tmp_pa
 
     checkpoint = open_checkpoint(make_folder())
     monkeypatch.setattr(extended.os, "link", refuse)
-    assert write_extended(checkpoint, plan_for(checkpoint), tmp_path / "out") == []
+    size = len(safetensors_bytes())
+    notes = write_extended(checkpoint, plan_for(checkpoint), tmp_path / "out")
+    assert notes == [f"weights were copied, {size} bytes, since the file system makes no links there"]
     copy = tmp_path / "out" / "model.safetensors"
     assert copy.read_bytes() == safetensors_bytes()
     assert not copy.samefile(checkpoint.path / "model.safetensors")
 
 
 def test_links_of_a_hub_cache_are_followed(make_folder: Make, tmp_path: Path):
-    folder = make_folder()
-    (folder / "model.safetensors").rename(tmp_path / "blob")
-    (folder / "model.safetensors").symlink_to(tmp_path / "blob")
+    (tmp_path / "cache" / "snapshots").mkdir(parents=True)
+    (tmp_path / "cache" / "blobs").mkdir()
+    folder = make_folder("cache/snapshots/0123abcd")
+    blob = tmp_path / "cache" / "blobs" / "beef"
+    (folder / "model.safetensors").rename(blob)
+    (folder / "model.safetensors").symlink_to("../../blobs/beef")
     checkpoint = open_checkpoint(folder)
     write_extended(checkpoint, plan_for(checkpoint), tmp_path / "out")
     assert not (tmp_path / "out" / "model.safetensors").is_symlink()
-    assert (tmp_path / "out" / "model.safetensors").samefile(tmp_path / "blob")
+    assert (tmp_path / "out" / "model.safetensors").samefile(blob)
 
 
 def left(tmp_path: Path) -> list[str]:

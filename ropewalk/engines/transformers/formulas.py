@@ -154,7 +154,8 @@ def _longrope(params: Mapping[str, Any], head: Head, base: float, dim: int, leng
         divisors = np.asarray(params[chosen], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise SourceError(f"{chosen} is a list of {dim // 2} numbers; got {params[chosen]!r}") from error
-    if divisors.shape != (dim // 2,) or not np.all(divisors > 0.0):
+    # NaN is above nothing, infinity is not below the largest.
+    if divisors.shape != (dim // 2,) or not np.all((divisors > 0.0) & (divisors <= LARGEST)):
         raise SourceError(f"{chosen} must be a list of {dim // 2} positive numbers, got shape {divisors.shape}")
     return geometric(base, dim) / divisors, attention
 

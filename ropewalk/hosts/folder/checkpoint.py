@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.geometry import Geometry
 from ropewalk.engines import transformers
-from ropewalk.hosts.folder import hub, weights
+from ropewalk.hosts.folder import hub, links, weights
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 LARGEST_JSON = 64 * 1024 * 1024
@@ -110,9 +110,11 @@ def _open_file(path: Path) -> Checkpoint:
 def _open_folder(path: Path) -> Checkpoint:
     if not (path / CONFIG).is_file():
         if (path / ADAPTER).is_file():
+            links.check_links(path)
             config = read_json(path / ADAPTER)
             return Checkpoint(path=path, kind="adapter", config=config, weights=(), quantisation=None)
         raise SourceError(f"{path} is not a checkpoint: it has no {CONFIG}; {_instead(path)}")
+    links.check_links(path)
     config = read_json(path / CONFIG)
     names = weights.names_in(path)
     return Checkpoint(

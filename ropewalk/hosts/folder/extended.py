@@ -1,8 +1,8 @@
 """Writes a folder that carries a plan: the same weights, another config, lengths raised everywhere they are written.
 
-The whole change is in config.json and in the tokenizer's length, so weights are hard links where the file system allows and
-copies where it does not, and quantised checkpoints are extended as they are. The folder is staged and renamed: a run that
-is killed leaves nothing under the final name.
+The whole change is in config.json and in the tokenizer's length, so weights are hard links where the file system allows,
+else shared blocks, else copies, and quantised checkpoints are extended as they are. The folder is staged and renamed: a run
+that is killed leaves nothing under the final name.
 
 Given up: code files and pickles are not carried over, nor the model card, which speaks of another model.
 """
@@ -11,9 +11,10 @@ import errno
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ropewalk.core.errors import UnsupportedError
 from ropewalk.core.geometry import Geometry
@@ -31,16 +32,22 @@ LEFT = (CONFIG, TOKENIZER, "trainer_state.json", "training_args.json", "adapter_
 TEMPLATES = "additional_chat_templates"
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)
 """Errors by which a file system says that it makes no hard links here."""
+FICLONE = 0x40049409
+"""Linux: make a file share the blocks of another one (ioctl_ficlone(2))."""
+Placed = Literal["link", "reflink", "copy"]
+"""How a weight file came to its new place."""
 
 
 def write_extended(
-    checkpoint: Checkpoint, plan: Plan, out: str | Path, *, force: bool = False, geometry: Geometry | None = None
-) -> list[str]:
+    checkpoint: Checkpoint, plan: Plan, out: str | Path, *, force: bool = False, geometry: Geometry | None = None,
+    copy: bool = False,
+) -> list[str]:  # fmt: skip
     """Writes `checkpoint` with `plan` to the folder `out`; returns notes for the user, one sentence each.
 
-    `geometry` is what the plan was made from, where the user said more than the config does. Everything is checked before
-    a folder is made. Raises `HostError` for a plan that a config cannot say, `UnsupportedError` for a GGUF file or an
-    adapter, `OutputError` for an output folder that exists, `MachineError` where the disk is full.
+    `geometry` is what the plan was made from, where the user said more than the config does; `copy` asks for copies of the
+    weights where links would do. Everything is checked before a folder is made. Raises `HostError` for a plan that a config
+    cannot say, `UnsupportedError` for a GGUF file or an adapter, `OutputError` for an output folder that exists,
+    `MachineError` where the disk is full.
     """
     if checkpoint.kind == "gguf":
         raise UnsupportedError(
@@ -51,15 +58,16 @@ def write_extended(
     check_out(out, force=force, sources=[checkpoint.path])
     config = transformers.spell(checkpoint.config, plan, geometry=geometry)
     tokenizer, notes = _tokenizer(checkpoint.path, plan.length)
+    notes += _leave_code(config)
     files = _carried(checkpoint)
     with staged(out, force=force, sources=[checkpoint.path]) as stage:
-        linked = [_place(checkpoint.path / name, stage / name) for name in checkpoint.weights]
+        placed = {name: _place(checkpoint.path / name, stage / name, copy=copy) for name in checkpoint.weights}
         for name in files:
             shutil.copyfile(checkpoint.path / name, _parent_made(stage / name))
         _write_json(stage / CONFIG, config)
         if tokenizer is not None:
             _write_json(stage / TOKENIZER, tokenizer)
-    return [*_weight_notes(checkpoint, linked), *notes, *_config_notes(config, plan)]
+    return [*_weight_notes(checkpoint, placed, asked=copy), *notes, *_config_notes(config, plan)]
 
 
 def _tokenizer(folder: Path, length: int) -> tuple[dict[str, Any] | None, list[str]]:
@@ -91,16 +99,48 @@ def _carried(checkpoint: Checkpoint) -> list[str]:
     return sorted(names + inner)
 
 
-def _place(source: Path, target: Path) -> bool:
-    """Hard-links a file, or copies it where that cannot be done; whether it was linked."""
+def _leave_code(config: dict[str, Any]) -> list[str]:
+    """Takes the names of code files out of the new config, in place, since those files are never run nor carried over."""
+    named = config.pop("auto_map", None)
+    if named is None:
+        return []
+    return [
+        "config.json names code of its own (auto_map), which was neither read nor run: the plan holds for the stock class "
+        f"of {config['model_type']}, and the names are left out"
+    ]
+
+
+def _place(source: Path, target: Path, *, copy: bool = False) -> Placed:
+    """Puts a weight file at `target`: a hard link, else shared blocks, else a copy; which of them it became."""
+    # A hub cache holds links: the file itself is what must not vanish.
+    real = os.path.realpath(source)
+    if copy:
+        shutil.copyfile(real, target)
+        return "copy"
     try:
-        # A hub cache holds links: the file itself is what must not vanish.
-        os.link(os.path.realpath(source), target)
+        os.link(real, target)
     except OSError as error:
         if error.errno not in NO_LINK:
             raise
-        shutil.copyfile(source, target)
+    else:
+        return "link"
+    if _share_blocks(real, target):
+        return "reflink"
+    shutil.copyfile(real, target)
+    return "copy"
+
+
+def _share_blocks(source: str, target: Path) -> bool:
+    """Lets two files share their blocks until one is written to (Btrfs, XFS); whether the file system could."""
+    if sys.platform != "linux":
         return False
+    import fcntl
+
+    with open(source, "rb") as read, target.open("wb") as write:
+        try:
+            fcntl.ioctl(write.fileno(), FICLONE, read.fileno())
+        except OSError:
+            return False
     return True
 
 
@@ -113,12 +153,19 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _weight_notes(checkpoint: Checkpoint, linked: list[bool]) -> list[str]:
+def _weight_notes(checkpoint: Checkpoint, placed: Mapping[str, Placed], *, asked: bool) -> list[str]:
     notes = []
-    if not linked:
+    ways = set(placed.values())
+    if not ways:
         notes.append("the source has no weights, so only the configuration was written")
-    elif any(linked):
+    if "link" in ways:
         notes.append("weights are hard links to the source and take no room; change neither in place")
+    if "reflink" in ways:
+        notes.append("weights share their blocks with the source until either is changed, and take no room")
+    if "copy" in ways:
+        num_bytes = sum((checkpoint.path / name).stat().st_size for name, way in placed.items() if way == "copy")
+        why = "as asked" if asked else "since the file system makes no links there"
+        notes.append(f"weights were copied, {num_bytes} bytes, {why}")
     if checkpoint.quantisation is not None:
         notes.append(f"weights stay quantised as they were ({checkpoint.quantisation})")
     return notes
