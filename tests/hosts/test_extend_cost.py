@@ -1,0 +1,133 @@
+"""Extending costs the same whatever the size of the weights: headers are read, tensors are not.
+
+The folder has the shape of a 70B model in sparse files: whole headers, no data. What was read is counted by the kernel
+(`/proc/self/io`, every byte that any call of this process read) and by where in each weight file Python's own reads ended.
+"""
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from large_folders import LLAMA_70B, write_sparse
+
+import ropewalk
+from ropewalk.hosts.folder import extended
+
+IO = Path("/proc/self/io")
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    assert write_sparse(tmp_path / "large", LLAMA_70B) > 140e9
+    return tmp_path / "large"
+
+
+def headers(folder: Path) -> dict[str, int]:
+    """Bytes before the tensors of each weight file."""
+    found = {}
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            found[path.name] = 8 + int.from_bytes(file.read(8), "little")
+    return found
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Weight file to the last byte that was read of it through Python's files, from now on."""
+    ends: dict[str, int] = {}
+    real = io.open
+
+    class Watched:
+        def __init__(self, file: Any, name: str) -> None:
+            self.file, self.name = file, name
+
+        def __enter__(self) -> "Watched":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"{name} of a weight file is not counted here")
+
+        def read(self, size: int) -> bytes:
+            content: bytes = self.file.read(size)
+            ends[self.name] = max(ends.get(self.name, 0), self.file.tell())
+            return content
+
+    def opened(file: Any, *arguments: Any, **words: Any) -> Any:
+        found = real(file, *arguments, **words)
+        return Watched(found, Path(file).name) if str(file).endswith(".safetensors") else found
+
+    monkeypatch.setattr(io, "open", opened)
+    monkeypatch.setattr("builtins.open", opened)
+    return ends
+
+
+def test_no_byte_of_a_tensor_is_read(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = headers(large)
+    assert len(expected) > 25
+    with monkeypatch.context() as patch:
+        ends = watched(patch)
+        card = ropewalk.extend(large, "yarn", length="32k", out=tmp_path / "out")
+    assert ends == expected
+    assert any("hard links to the source" in finding["problem"] for finding in card.findings)
+    for name in expected:
+        assert (tmp_path / "out" / name).samefile(large / name)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["max_position_embeddings"] == 32768
+
+
+@pytest.mark.skipif(not IO.is_file(), reason="needs Linux")
+def test_the_kernel_counts_less_than_a_thousandth_of_one_tensor(large: Path, tmp_path: Path) -> None:
+    # Imports read files too, so everything is imported once before.
+    ropewalk.extend(large, "yarn", length="32k", out=tmp_path / "first")
+    small = sum(path.stat().st_size for path in large.glob("*.json")) + sum(headers(large).values())
+    before = count()
+    ropewalk.extend(large, "yarn", length="64k", out=tmp_path / "second")
+    # Each small file at most thrice: plan, checks, copy. One projection of one layer has 134 million bytes.
+    assert count() - before < 3 * small + 2_000_000 < 10_000_000
+
+
+def count() -> int:
+    return int(IO.read_text().split()[1])
+
+
+def test_a_copy_goes_file_by_file_in_streams(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(extended.shutil, "copyfile", lambda a, b: asked.append((os.path.basename(a), Path(b).name)))
+    ropewalk.extend(large, "yarn", length="32k", out=tmp_path / "out", copy=True)
+    assert sorted(asked) == sorted((name, name) for name in [*headers(large), "model.safetensors.index.json"])
+
+
+def test_a_copy_is_a_copy(make_folder: Any, tmp_path: Path) -> None:
+    source = make_folder()
+    card = ropewalk.extend(source, "yarn", length=1024, out=tmp_path / "out", copy=True)
+    size = (source / "model.safetensors").stat().st_size
+    assert not (tmp_path / "out" / "model.safetensors").samefile(source / "model.safetensors")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    assert [finding["problem"] for finding in card.findings] == [f"weights were copied, {size} bytes, as asked"]
+
+
+def test_the_command_line_copies_too(make_folder: Any, command: Any, tmp_path: Path) -> None:
+    arguments = ["--method", "yarn", "--length", "1024", "--out", tmp_path / "out", "--copy"]
+    result = command("extend", make_folder(), *arguments)
+    assert result.code == 0
+    assert "as asked" in result.err
+
+
+def test_blocks_are_shared_where_links_are_not_made(
+    make_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_link(*_: Any) -> None:
+        raise OSError(18, "cross-device link")
+
+    def share(source: str, target: Path) -> bool:
+        target.write_bytes(Path(source).read_bytes())
+        return True
+
+    monkeypatch.setattr(extended.os, "link", no_link)
+    monkeypatch.setattr(extended, "_share_blocks", share)
+    card = ropewalk.extend(make_folder(), "yarn", length=1024, out=tmp_path / "out")
+    assert "share their blocks with the source" in card.findings[0]["problem"]
