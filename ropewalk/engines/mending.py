@@ -48,11 +48,14 @@ def mend(
 
     Raises `SourceError` and `UnsupportedError` where the config cannot be read.
     """
+    transformers.read(config)
     before = findings(config, tokenizer_config=tokenizer_config, facts=facts)
     new: dict[str, Any] = copy.deepcopy(dict(config))
     changes: list[str] = []
     if not any(_undecided(finding) for finding in before):
         changes += [*_rope(new, measure(config)), *_lengths(new)]
+    if new.pop("auto_map", None) is not None:
+        changes.append("auto_map is gone: code files are not carried into the copy, and the stock class is what was judged")
     _check_same(config, new)
     tokenizer = None if tokenizer_config is None else dict(tokenizer_config)
     longest = reference_of(new).length

@@ -25,7 +25,7 @@ def reference_of(config: Mapping[str, Any]) -> Plan:
     if known is not None:
         return _from_block(config, known)
     geometry = transformers.read(config)
-    short, longest = geometry.original_length, max(geometry.trained_length, geometry.declared_length)
+    short, longest = max(1, geometry.original_length), max(geometry.trained_length, geometry.declared_length)
     first, last = _stock(config, short), _stock(config, longest)
     switched = short < longest and first != last
     return Plan(

@@ -232,6 +232,12 @@ def test_what_needs_a_decision_is_left(config: dict[str, Any], field: str) -> No
     assert reference_of(mended.config).groups == reference_of(config).groups
 
 
+def test_names_of_code_are_not_carried() -> None:
+    mended = mend(llama(auto_map={"AutoConfig": "code.Config"}))
+    assert "auto_map" not in mended.config
+    assert any("auto_map is gone" in change for change in mended.changes)
+
+
 def test_what_cannot_be_read_cannot_be_mended() -> None:
     with pytest.raises(SourceError, match="factor must be a number"):
         mend(yarn(factor=-1.0))

@@ -131,4 +131,4 @@ def windowed(architecture: str, metadata: Mapping[str, Any]) -> list[bool]:
 
 
 def _whole(value: Any, default: int) -> int:
-    return value if type(value) is int and 1 <= value <= 4096 else default
+    return value if type(value) is int and 1 <= value <= 10_000 else default

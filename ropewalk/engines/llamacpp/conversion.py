@@ -105,7 +105,7 @@ def _phi3(
     long, short = values.get("long_factor"), values.get("short_factor")
     if not long:
         return
-    if not short or len(long) != len(short) or 2 * len(long) != rotary_dim:
+    if not isinstance(long, list) or not isinstance(short, list) or not len(long) == len(short) == rotary_dim // 2:
         raise Refused(f"the converter stops: long and short factors of phi3 must have {rotary_dim // 2} numbers each")
     scale = shape.declared / original
     attention = math.sqrt(1.0 + math.log(scale) / math.log(original)) if scale > 1.0 else 1.0
