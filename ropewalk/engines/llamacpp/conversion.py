@@ -110,7 +110,7 @@ def _phi3(
     scale = shape.declared / original
     attention = math.sqrt(1.0 + math.log(scale) / math.log(original)) if scale > 1.0 else 1.0
     keys["rope.scaling.attn_factor"] = _single(attention)
-    factors[LONG], factors[SHORT] = (np.asarray(np.float32(x), dtype=np.float64) for x in (long, short))
+    factors[LONG], factors[SHORT] = (np.asarray(np.asarray(x, dtype=np.float32), dtype=np.float64) for x in (long, short))
 
 
 def _llama3(architecture: str, factors: dict[str, Vector], values: Mapping[str, Any], rotary_dim: int) -> None:
