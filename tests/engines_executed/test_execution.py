@@ -127,7 +127,8 @@ def test_ids_are_drawn_once_repeated_and_the_same_every_time():
         (1.9e-3, 1e-3, 1.0, "exact"),
         (2.1e-3, 1e-3, 1.0, "differs"),
         (0.0, 0.0, 1.0, "exact"),
-        (1e-6, 0.0, 1.0, "differs"),
+        (1e-6, 0.0, 1.0, "exact"),
+        (1e-4, 0.0, 1.0, "differs"),
         (1e-3, 1e-3, 4e-3, "unsupported"),
     ],
 )

@@ -35,8 +35,8 @@ TIMES_CONTROL = 2.0
 """An engine is `exact` up to this many times the control's divergence."""
 MARGIN = 5.0
 """The control, taken for the checkpoint, must be at least this many times further off than the engine is."""
-ROUNDING = 1e-9
-"""Divergence in nats that is nothing: two sums of float32 in another order."""
+ROUNDING = 1e-5
+"""Nats that are nothing: what float32 in another order costs between two engines, and what hangs on single positions."""
 PERIOD = 1009
 """Tokens after which the drawn ids repeat; a prime, so that no stride of an engine's blocks falls on it."""
 DTYPES = {"transformers": "float32", "vllm": "bfloat16"}
