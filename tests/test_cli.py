@@ -39,7 +39,8 @@ def document(text: str) -> Any:
 
 
 def test_the_verbs_come_in_the_order_of_the_flow() -> None:
-    assert list(verbs(make_parser())) == ["methods", "inspect", "convert", "extend", "verify", "measure", "compare", "report"]
+    flow = ["methods", "inspect", "convert", "extend", "verify", "measure", "compare", "report"]
+    assert list(verbs(make_parser())) == flow
 
 
 def test_without_a_verb_the_help_is_shown(command: Command) -> None:
