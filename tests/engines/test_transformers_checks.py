@@ -32,6 +32,19 @@ TINY: dict[str, Any] = {
         ({"rope_parameters": {"beta_fast": "x"}}, "rope_parameters has beta_fast = 'x', expected a number above 0"),
         ({"rope_parameters": {"mscale": -1}}, r"rope_parameters has mscale = -1, expected a number from 0 to 1e\+18"),
         ({"rope_parameters": {"full_attention": {"rope_theta": []}}}, r"full_attention has rope_theta = \[\], expected"),
+        ({"rope_parameters": {"original_max_position_embeddings": 0.5}}, "expected a number of tokens from 1 to 1e"),
+        ({"model_type": "laguna", "rope_scaling": 3}, "rope_scaling is an object of rope fields, got 3"),
+        (
+            {"model_type": "laguna", "rope_parameters": {"a": 1}},
+            "laguna has no object for its full_attention layers; add it",
+        ),
+        ({"model_type": "exaone4", "sliding_window_pattern": 0}, "sliding_window_pattern = 0 without layer_types"),
+        ({"model_type": "jetmoe", "num_experts_per_tok": "x"}, "num_experts_per_tok = 'x', expected a whole number from 1"),
+        (
+            {"model_type": "hunyuan_v1_dense", "rope_parameters": {"rope_type": "dynamic", "alpha": -1, "factor": 1.0}},
+            "rope_parameters has alpha = -1, expected a number above 0",
+        ),
+        ({"model_type": "bamba", "attn_layer_indices": 3}, "attn_layer_indices = 3, expected a list of whole numbers"),
         ({"model_type": "gpt_neox", "rotary_pct": 1.5}, "rotary_pct = 1.5, expected a share above 0 and at most 1"),
         ({"model_type": "smollm3", "no_rope_layers": 3}, "no_rope_layers = 3, expected a list of whole numbers"),
         (

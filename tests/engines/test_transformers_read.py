@@ -297,7 +297,7 @@ def test_unsupported(config: dict[str, Any], message: str):
         ({"rope_scaling": {"type": "linear"}}, "of type linear lack 'factor'"),
         ({"rope_scaling": {"type": "linear", "factor": -2.0}}, "factor must be a number above 0"),
         ({"rope_scaling": {"type": "yarn"}}, "of type yarn lack 'factor'"),
-        ({"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1, 2]}}, "positive numbers, got shape"),
+        ({"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1, 2]}}, "positive numbers, got 1"),
         ({"rope_scaling": {"type": "longrope", "short_factor": ["a"], "long_factor": ["a"]}}, "is a list of 64 numbers"),
         (
             {"rope_scaling": {"type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0}},

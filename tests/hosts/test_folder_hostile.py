@@ -110,13 +110,13 @@ def shards(make_folder: Make, first: str, second: str, index: dict[str, str] | N
 def test_two_shards_that_claim_one_tensor(make_folder: Make, command: Command, tmp_path: Path, indexed: bool) -> None:
     index = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     folder = shards(make_folder, "a", "a", index if indexed else None)
-    refused(command, folder, tmp_path / "out", "has the tensor a twice, in model-00001-of-00002.safetensors and in")
+    refused(command, folder, tmp_path / "out", "has the tensor 'a' twice, in model-00001-of-00002.safetensors and in")
 
 
 def test_a_tensor_that_its_shard_lacks(make_folder: Make, command: Command, tmp_path: Path) -> None:
     index = {"a": "model-00001-of-00002.safetensors", "c": "model-00002-of-00002.safetensors"}
     folder = shards(make_folder, "a", "b", index)
-    refused(command, folder, tmp_path / "out", "places the tensor c in model-00002-of-00002.safetensors, which")
+    refused(command, folder, tmp_path / "out", "places the tensor 'c' in model-00002-of-00002.safetensors, which")
     swapped = {"b": "model-00001-of-00002.safetensors", "a": "model-00002-of-00002.safetensors"}
     folder = shards(make_folder, "a", "b", swapped, "swapped")
     refused(command, folder, tmp_path / "out", "which does not hold it")
@@ -140,7 +140,7 @@ def two_tensors(first: list[int], second: list[int], size: int) -> bytes:
 def test_tensors_that_lie_over_one_another(make_folder: Make, command: Command, tmp_path: Path) -> None:
     assert open_checkpoint(make_folder("good", **{"model.safetensors": two_tensors([0, 8], [8, 16], 16)})).kind == "folder"
     folder = make_folder(**{"model.safetensors": two_tensors([0, 9], [8, 16], 16)})
-    refused(command, folder, tmp_path / "out", "is damaged: tensors a and b lie over one another")
+    refused(command, folder, tmp_path / "out", "is damaged: tensors 'a' and 'b' lie over one another")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ LONG = {"rope_type": "longrope", "original_max_position_embeddings": 64, "rope_t
             {"rope_parameters": {**LONG, "short_factor": [1.0] * 8, "long_factor": [math.inf] * 8}},
             "must be a list of 8",
         ),
-        ({"rope_parameters": {**LONG, "short_factor": 1.0, "long_factor": [1.0] * 8}}, "must be a list of 8"),
+        ({"rope_parameters": {**LONG, "short_factor": 1.0, "long_factor": [1.0] * 8}}, "is a list of 8 numbers"),
         ({"rope_theta": -1.0}, "rope_theta = -1.0, expected a number above 0"),
         ({"rope_theta": math.nan}, "rope_theta = nan, expected a number above 0"),
         ({"num_hidden_layers": -1}, "num_hidden_layers = -1, expected a whole number"),

@@ -18,6 +18,7 @@ import numpy as np
 
 from ropewalk.core.geometry import Group, Vector, geometric
 from ropewalk.engines.llamacpp.reading import DIVISORS, LONG, SHORT
+from ropewalk.engines.transformers.checks import LARGEST
 from ropewalk.engines.transformers.families import default
 from ropewalk.engines.transformers.formulas import number
 from ropewalk.engines.transformers.reading import Shape
@@ -105,7 +106,12 @@ def _phi3(
     long, short = values.get("long_factor"), values.get("short_factor")
     if not long:
         return
-    if not isinstance(long, list) or not isinstance(short, list) or not len(long) == len(short) == rotary_dim // 2:
+    if (
+        not isinstance(long, list)
+        or not isinstance(short, list)
+        or not len(long) == len(short) == rotary_dim // 2
+        or not all(type(x) in (int, float) and abs(x) <= LARGEST for x in (*long, *short))
+    ):
         raise Refused(f"the converter stops: long and short factors of phi3 must have {rotary_dim // 2} numbers each")
     scale = shape.declared / original
     attention = math.sqrt(1.0 + math.log(scale) / math.log(original)) if scale > 1.0 else 1.0

@@ -14,8 +14,9 @@ LARGEST = 1e18
 SMALLEST = 1e-18
 POSITIVE = (
     "rope_theta", "rotary_emb_base", "rope_local_base_freq", "beta_fast", "beta_slow", "attention_multiplier",
-    "original_max_position_embeddings",
 )  # fmt: skip
+LENGTHS = ("original_max_position_embeddings",)
+"""Tokens; some write them as 8192.0."""
 SHARES = ("partial_rotary_factor", "rotary_pct")
 NOT_NEGATIVE = ("mscale", "mscale_all_dim", "max_window_layers")
 STEPS = (
@@ -48,6 +49,8 @@ def check_fields(text: Mapping[str, Any], where: str = "config.json") -> None:
 def _expected(key: str) -> str | None:
     if key in POSITIVE:
         return f"a number above 0 and at most {LARGEST:g}"
+    if key in LENGTHS:
+        return f"a number of tokens from 1 to {LARGEST:g}"
     if key in SHARES:
         return "a share above 0 and at most 1"
     if key in NOT_NEGATIVE:
@@ -70,6 +73,8 @@ def _is(key: str, value: Any) -> bool:
     if key in STEPS:
         # EXAONE 4 saves a pattern of 0 where it has no window.
         return isinstance(value, int) and (1 <= value <= LARGEST or (value == 0 and key == "sliding_window_pattern"))
+    if key in LENGTHS:
+        return 1 <= value <= LARGEST
     if key in SHARES:
         return 0 < value <= 1
     # YaRN's betas may be 0, which transformers takes for "not given".

@@ -74,7 +74,8 @@ def field(model_type: str, text: Mapping[str, Any], key: str) -> Any:
     """A field of a config, or what its class fills in."""
     if model_type == "jetmoe" and key == "num_attention_heads":
         # Its class derives them; each expert brings its own.
-        return field(model_type, text, "num_key_value_heads") * _given(text, "num_experts_per_tok", 2)
+        shared, experts = field(model_type, text, "num_key_value_heads"), _given(text, "num_experts_per_tok", 2)
+        return shared * experts if isinstance(shared, int) else shared
     name = name_of(model_type, key)
     return text[name] if name in text else default(model_type, name)
 

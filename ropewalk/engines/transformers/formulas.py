@@ -150,14 +150,19 @@ def _longrope(params: Mapping[str, Any], head: Head, base: float, dim: int, leng
     else:
         attention = math.sqrt(1 + math.log(factor) / math.log(number(params, "original_max_position_embeddings", above=1.0)))
     chosen = "long_factor" if length is not None and length > original else "short_factor"
-    try:
-        divisors = np.asarray(params[chosen], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise SourceError(f"{chosen} is a list of {dim // 2} numbers; got {params[chosen]!r}") from error
+    return geometric(base, dim) / _divisors(params, chosen, dim // 2), attention
+
+
+def _divisors(params: Mapping[str, Any], key: str, count: int) -> Vector:
+    listed = params[key]
+    if not isinstance(listed, list | tuple | np.ndarray):
+        raise SourceError(f"{key} is a list of {count} numbers; got {listed!r:.99}")
+    if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in listed):
+        raise SourceError(f"{key} is a list of {count} numbers; got {listed!r:.99}")
     # NaN is above nothing, infinity is not below the largest.
-    if divisors.shape != (dim // 2,) or not np.all((divisors > 0.0) & (divisors <= LARGEST)):
-        raise SourceError(f"{chosen} must be a list of {dim // 2} positive numbers, got shape {divisors.shape}")
-    return geometric(base, dim) / divisors, attention
+    if len(listed) != count or not all(0.0 < x <= LARGEST for x in listed):
+        raise SourceError(f"{key} must be a list of {count} positive numbers, got {len(listed)}: {listed!r:.99}")
+    return np.asarray(listed, dtype=np.float64)
 
 
 def _llama3(params: Mapping[str, Any], base: float, dim: int) -> Vector:

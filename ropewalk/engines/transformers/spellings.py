@@ -13,6 +13,7 @@ from typing import Any
 from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.geometry import Finding
 from ropewalk.engines.transformers.families import FAMILIES, default, field
+from ropewalk.engines.transformers.formulas import number
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 WITH_ORIGINAL = ("llama3", "yarn", "longrope")
@@ -73,7 +74,7 @@ def _flat(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> d
     outer.setdefault("rope_theta", text.get(family.base_key, fallback["rope_theta"]))
     share = text.get(family.partial_key, fallback.get("partial_rotary_factor"))
     if family.rotary_dim_key and family.partial_key not in text and text.get(family.rotary_dim_key) is not None:
-        share = text[family.rotary_dim_key] / field(model_type, text, "head_dim")
+        share = text[family.rotary_dim_key] / number({"head_dim": field(model_type, text, "head_dim")}, "head_dim")
     if share is not None:
         outer.setdefault("partial_rotary_factor", share)
     return outer
@@ -81,6 +82,8 @@ def _flat(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> d
 
 def _whole(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> dict[str, Any]:
     """Nested parameters that the config class takes as they stand."""
+    # Never read here; checked all the same, so that it can be compared.
+    _section(text, "rope_scaling")
     outer = _section(text, "rope_parameters") or copy.deepcopy(default(model_type, "rope_parameters"))
     for label in sorted(set(layer_types)):
         if not isinstance(outer.get(label), dict):

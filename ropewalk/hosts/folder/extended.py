@@ -150,7 +150,12 @@ def _parent_made(path: Path) -> Path:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    try:
+        path.write_text(text, encoding="utf-8")
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON can escape and UTF-8 cannot say.
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _weight_notes(checkpoint: Checkpoint, placed: Mapping[str, Placed], *, asked: bool) -> list[str]:
@@ -172,7 +177,8 @@ def _weight_notes(checkpoint: Checkpoint, placed: Mapping[str, Placed], *, asked
 
 
 def _config_notes(config: Mapping[str, Any], plan: Plan) -> list[str]:
-    text = config.get("text_config", config)
+    text = config.get("text_config")
+    text = text if isinstance(text, Mapping) else config
     declared = text["max_position_embeddings"] if "max_position_embeddings" in text else config["max_position_embeddings"]
     if declared >= plan.length:
         return []

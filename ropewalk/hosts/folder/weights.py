@@ -59,14 +59,15 @@ def _check_shards(folder: Path, held: Mapping[str, frozenset[str]], placed: Mapp
         for tensor in tensors:
             if tensor in owner:
                 raise SourceError(
-                    f"{folder} has the tensor {tensor} twice, in {owner[tensor]} and in {shard}; expected each tensor in "
-                    "one shard; fetch the weights again"
+                    f"{folder} has the tensor {tensor!r:.99} twice, in {owner[tensor]} and in {shard}; expected each tensor "
+                    "in one shard; fetch the weights again"
                 )
             owner[tensor] = shard
     lost = next((tensor for tensor, shard in placed.items() if owner.get(tensor) != shard), None)
     if lost is not None:
         raise SourceError(
-            f"{folder / INDEX} places the tensor {lost} in {placed[lost]}, which does not hold it; fetch the weights again"
+            f"{folder / INDEX} places the tensor {lost!r:.99} in {placed[lost]}, which does not hold it; fetch the weights "
+            "again"
         )
 
 
@@ -98,10 +99,12 @@ def _index(folder: Path) -> dict[str, str]:
 
 
 def _check_names(folder: Path, names: Sequence[str]) -> None:
-    missing = [name for name in names if not (folder / name).is_file()]
+    # Looked up in a list: the system refuses to be asked for some names.
+    present = {file.name for file in folder.iterdir() if file.is_file()}
+    missing = [name for name in names if name not in present]
     if missing:
         raise SourceError(
-            f"{folder / INDEX} names {len(missing)} weight files that are not there, {missing[0]} first; fetch them"
+            f"{folder / INDEX} names {len(missing)} weight files that are not there, {missing[0]!r:.99} first; fetch them"
         )
 
 
@@ -144,7 +147,7 @@ def check_header(path: Path) -> frozenset[str]:
         bits = BITS.get(str(tensor.get("dtype")))
         if bits is not None and _count(tensor["shape"]) * bits != (stop - begin) * 8:
             raise SourceError(
-                f"{path} is damaged: tensor {name} has {stop - begin} bytes for shape {tensor['shape']!r:.100}"
+                f"{path} is damaged: tensor {name!r:.99} has {stop - begin} bytes for shape {tensor['shape']!r:.100}"
             )
     _check_apart(path, sorted(ranges))
     if size < end:
@@ -157,13 +160,17 @@ def check_header(path: Path) -> frozenset[str]:
 def _check_apart(path: Path, ranges: Sequence[tuple[int, int, str]]) -> None:
     for (_, stop, name), (begin, _, other) in itertools.pairwise(ranges):
         if begin < stop:
-            raise SourceError(f"{path} is damaged: tensors {name} and {other} lie over one another; fetch it again")
+            raise SourceError(
+                f"{path} is damaged: tensors {name!r:.99} and {other!r:.99} lie over one another; fetch it again"
+            )
 
 
 def dtypes(path: Path) -> dict[str, str]:
     """Tensor name to dtype, from the header of a safetensors file. Raises `SourceError` where it is damaged."""
     header, _ = _read_header(path, path.stat().st_size)
-    return {name: str(tensor["dtype"]) for name, tensor in header.items() if "dtype" in tensor}
+    return {
+        name: str(tensor["dtype"]) for name, tensor in header.items() if isinstance(tensor, Mapping) and "dtype" in tensor
+    }
 
 
 def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
@@ -193,11 +200,11 @@ def _range(path: Path, name: str, tensor: Any) -> tuple[int, int]:
     try:
         begin, stop = tensor["data_offsets"]
         shape = tensor["shape"]
-        good = all(type(n) is int and n >= 0 for n in (begin, stop, *shape)) and begin <= stop
+        good = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in (begin, stop, *shape)) and begin <= stop
     except (KeyError, TypeError, ValueError):
         good = False
     if not good or not isinstance(tensor, Mapping):
-        raise SourceError(f"{path} is damaged: its header gives no byte range for tensor {name}; fetch it again")
+        raise SourceError(f"{path} is damaged: its header gives no byte range for tensor {name!r:.99}; fetch it again")
     return begin, stop
 
 
