@@ -55,7 +55,7 @@ def _support(function: Callable[..., Any], arguments: tuple[Any, ...], words: di
 def watch(model: nn.Module, monkeypatch: pytest.MonkeyPatch, tokens: torch.Tensor) -> Seen:
     """Runs `model` on `tokens` [1, T] once and says what was seen."""
     seen = Seen()
-    pending: list[Call] = []
+    pending: list[tuple[object, Call]] = []
     layers = {id(part): int(found[0]) for path, part in model.named_modules() if (found := re.findall(r"\d+", path))}
     module = sys.modules[type(model).__module__]
     with monkeypatch.context() as patch:
@@ -68,13 +68,14 @@ def watch(model: nn.Module, monkeypatch: pytest.MonkeyPatch, tokens: torch.Tenso
                 seen.visible[index] = int((attention_mask[0, 0, -1] > -1.0).sum())
             if pending:
                 seen.rotated.add(index)
-                seen.calls[index] = pending[-1]
+                # An indexer beside the attention rotates too, in a layout of its own.
+                seen.calls[index] = next((call for owner, call in pending if owner is layer), pending[-1][1])
                 pending.clear()
             return eager(layer, query, key, value, attention_mask, **words)
 
         def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
             def rotation(*arguments: Any, **words: Any) -> Any:
-                pending.append((function, arguments, words))
+                pending.append((sys._getframe(1).f_locals.get("self"), (function, arguments, words)))
                 return function(*arguments, **words)
 
             return rotation
