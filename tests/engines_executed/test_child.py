@@ -1,7 +1,9 @@
 """A probe's process: what it answers, how it fails, and that nothing of it stays behind."""
 
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,29 @@ def test_what_an_engine_prints_does_not_reach_the_answer_and_our_variables_do_no
     answer = probe("vllm", Probe(checkpoint=Path("model"), token_ids=(1, 2, 3), positions=(2,), threads=1))
     assert answer.version == "False"
     assert answer.generated == ((256, 1),)
+
+
+def test_an_engine_ends_when_the_command_that_started_it_is_killed(tmp_path):
+    """The middle process is killed as `kill -9` does it; the one it started must notice."""
+    inner = "import os, threading, time, wire; threading.Thread(target=wire.leave_with, args=(os.getppid(),)).start()"
+    outer = (
+        "import subprocess, sys, os\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {inner + '; time.sleep(60)'!r}])\n"
+        "print(child.pid, flush=True)\n"
+        "child.wait()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(child.wire.__file__).parent)}
+    with subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True, env=environment) as middle:
+        assert middle.stdout is not None
+        stat = Path(f"/proc/{middle.stdout.readline().strip()}/stat")
+        assert stat.exists()
+        # Long enough for the inner one to have asked who its parent is.
+        time.sleep(3)
+        middle.kill()
+    deadline = time.monotonic() + 30
+    while stat.exists() and stat.read_text().split()[2] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not stat.exists() or stat.read_text().split()[2] == "Z"
 
 
 @pytest.mark.slow

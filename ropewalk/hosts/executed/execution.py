@@ -9,6 +9,7 @@ Token ids are drawn once from a seed and repeated: what comes next can then be k
 so it hangs on positions, and no tokenizer is needed. Given up: real text, and lengths beyond `MOST_TOKENS`.
 """
 
+import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -74,7 +75,9 @@ def execute(
             "make one of a GGUF file with ropewalk convert"
         )
     geometry = folder.geometry_of(checkpoint)
-    with tempfile.TemporaryDirectory(prefix="ropewalk-executed-", dir=checkpoint.path.parent) as place:
+    # Beside the checkpoint the control's weights are hard links; elsewhere they may have to be copied.
+    beside = checkpoint.path.parent if os.access(checkpoint.path.parent, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="ropewalk-executed-", dir=beside) as place:
         control = Path(place) / "control"
         folder.write_extended(checkpoint, control_of(geometry), control, geometry=geometry)
         longest = min(most_tokens, geometry.declared_length)

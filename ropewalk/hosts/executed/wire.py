@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -70,8 +71,16 @@ def probe_of(engine: str) -> Callable[[Job], dict[str, Any]]:
     return chosen
 
 
+def leave_with(parent: int) -> None:
+    """Ends this process when the one that started it is gone: a killed command must not leave an engine running."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
 def main() -> int:
     """Reads the job, runs it, writes the answer."""
+    threading.Thread(target=leave_with, args=(os.getppid(),), daemon=True).start()
     answers = os.dup(1)
     os.dup2(2, 1)
     job = json.load(sys.stdin)
