@@ -69,12 +69,20 @@ class Forward:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits [N, V] of hidden states [N, D]."""
+        return self._logits(hidden).float()
+
+    def log_probabilities(self, hidden: Tensor) -> Tensor:
+        """Float32 log-probabilities [N, V] of hidden states [N, D], converted and normalised in one pass."""
+        return torch.log_softmax(self._logits(hidden), dim=1, dtype=torch.float32)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """Logits in the model's own dtype."""
         logits = self.head(hidden)
         if self.multiplier != 1.0:
             logits = logits * self.multiplier
         if self.softcap:
             logits = torch.tanh(logits / self.softcap) * self.softcap
-        return logits.float()  # type: ignore[no-any-return]
+        return logits  # type: ignore[no-any-return]
 
     def chunks(self, num_rows: int) -> Iterator[slice]:
         """Slices that cover `num_rows` rows, each within `CHUNK_BYTES` of float32 logits."""
@@ -88,7 +96,7 @@ class Forward:
         out = torch.empty(targets.shape[0], dtype=torch.float32)
         targets = targets.to(self.device)
         for part in self.chunks(targets.shape[0]):
-            out[part] = torch.nn.functional.cross_entropy(self.logits(hidden[part]), targets[part], reduction="none").cpu()
+            out[part] = -self.log_probabilities(hidden[part]).gather(1, targets[part, None])[:, 0].cpu()
         return out
 
     @torch.inference_mode()
@@ -106,8 +114,8 @@ def divergence(reference: Forward, reference_hidden: Tensor, other: Forward, oth
     num_rows = reference_hidden.shape[0]
     out = torch.empty(2, num_rows, dtype=torch.float32)
     for part in reference.chunks(num_rows):
-        logp = torch.log_softmax(reference.logits(reference_hidden[part]), dim=1)
-        logq = torch.log_softmax(other.logits(other_hidden[part]), dim=1)
+        logp = reference.log_probabilities(reference_hidden[part])
+        logq = other.log_probabilities(other_hidden[part])
         out[1, part] = (logp.argmax(1) == logq.argmax(1)).float().cpu()
         # In place: two more chunks of logits would double the working set.
         logq.neg_().add_(logp)
