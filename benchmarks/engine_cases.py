@@ -136,6 +136,16 @@ def write_gguf(made: Case, out: Path) -> Path:
     return out
 
 
+def write_quantised(made: Case, place: Path) -> Path:
+    """The case as a GGUF file in its packaged four bits; the package's own file where the plan is off."""
+    if not made.method:
+        return packaged_weights()
+    out = place / f"{made.name.replace(' ', '-')}.Q4_1.gguf"
+    if not out.is_file():
+        ropewalk.extend(packaged_weights(), made.method, length=made.length, out=out)
+    return out
+
+
 def rewritten(source: Path, out: Path, changes: dict[str, Any]) -> Path:
     """A float32 copy of a GGUF file with metadata changed; staged, so that a killed run leaves no half a file."""
     if out.is_file():

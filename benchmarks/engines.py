@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import write
-from benchmarks.engine_cases import CASES, TRAINED, case, inputs, positions, token_ids
+from benchmarks.engine_cases import CASES, TRAINED, case, inputs, positions, token_ids, write_quantised
 from benchmarks.engine_runs import DTYPES, MARGIN, NUM_INSIDE, ROUNDING, TIMES_CONTROL, Runs
 from ropewalk.core.errors import HostError
 from ropewalk.hosts.executed import Probe, probe, python_of
@@ -78,14 +78,20 @@ def needle_rows(runs: Runs, engine: str) -> list[dict[str, Any]]:
     prompt, answer, position = haystack(len(runs.ids))
     rows = []
     for name in ("yarn x2", "off"):
+        quantised = engine == "llama.cpp"
+        checkpoint = write_quantised(case(name), runs.place) if quantised else runs.checkpoint(engine, case(name))
         asked = Probe(
-            checkpoint=runs.checkpoint(engine, case(name)), prompts=(prompt,), num_new=len(answer), dtype=DTYPES[engine]
+            checkpoint=checkpoint,
+            prompts=(prompt,),
+            num_new=len(answer),
+            dtype=DTYPES[engine],
+            cache="f16" if quantised else "",
         )
         said = probe(engine, asked)
         say(f"{engine} {said.version}, needle, {name}: {sum(said.seconds.values()):.0f} s")
         rows.append(
             {"engine": engine, "version": said.version, "case": name, "needle_at": position, "prompt": len(prompt),
-             "found": said.generated[0] == answer}
+             "weights": "Q4_1" if quantised else DTYPES[engine], "found": said.generated[0] == answer}
         )  # fmt: skip
     return rows
 
