@@ -50,7 +50,7 @@ def curve(args: argparse.Namespace) -> list[dict[str, Any]]:
     """64 points, one pass against 64."""
     import torch
 
-    model, ids = load(args, args.dtype, args.length)
+    model, ids = load(args, args.dtype or "float32", args.length)
     forward = opened(model)
     ours(forward, ids[:256])
     mine: list[float] = []
@@ -73,7 +73,7 @@ def curve(args: argparse.Namespace) -> list[dict[str, Any]]:
     worst = max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
     return [
         {
-            "what": f"perplexity at {args.points} lengths to {args.length} tokens, {args.dtype}",
+            "what": f"perplexity at {args.points} lengths to {args.length} tokens, {args.dtype or 'float32'}",
             "ours": "one pass, prefix means",
             "peer": f"{args.points} truncated passes of stock transformers with labels (YaRN's way)",
             "ours_seconds": ours_seconds,
@@ -96,7 +96,7 @@ def call(args: argparse.Namespace) -> list[dict[str, Any]]:
     import torch
 
     rows = []
-    for dtype in ("float32", "bfloat16"):
+    for dtype in [args.dtype] if args.dtype else ["float32", "bfloat16"]:
         model, ids = load(args, dtype, args.length)
         pairs, busy, forward = [], [], opened(model)
         for _ in range(args.repeats):
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, default=INPUTS / "python-manual.txt")
     parser.add_argument("--length", type=int, default=8192)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dtype", default="float32", help="of the curve")
+    parser.add_argument("--dtype", help="float32 or bfloat16 (default: float32 for the curve, both for the call)")
     parser.add_argument("--points", type=int, default=NUM_POINTS, help="of the curve")
     args = parser.parse_args()
     if args.part.startswith("child-"):
@@ -187,8 +187,14 @@ def main() -> None:
     for name, part in parts.items():
         if args.part in ("all", name):
             rows = part(args)
-            asked = f" --dtype {args.dtype} --points {args.points}" if name == "curve" else f" --repeats {args.repeats}"
-            stem = f"likelihood-{name}" + (f"-{args.dtype}-{args.points}" if name == "curve" else "")
+            asked = (
+                f" --dtype {args.dtype or 'float32'} --points {args.points}"
+                if name == "curve"
+                else f" --repeats {args.repeats}"
+            )
+            stem = f"likelihood-{name}" + (
+                f"-{args.dtype or 'float32'}-{args.points}" if name == "curve" else f"-{args.dtype}" if args.dtype else ""
+            )
             path = write(stem, f"python -m benchmarks.likelihood --part {name}{asked}", rows)
             print(json.dumps(rows, indent=1))
             print(f"written: {path}")
