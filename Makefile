@@ -6,11 +6,11 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test check bench engines setup clean
 
-demo: $(STAMP)  ## the main job on a real model: about ten minutes on two cores
+demo: $(STAMP)  ## the main job on a real model: minutes on two cores
 	$(BIN)/python -m examples.demo --out runs/demo
 
-test: $(STAMP)  ## every test that runs on a processor
-	$(BIN)/python -m pytest -m "not engine"
+test: $(STAMP)  ## every test that needs no engine and no GPU
+	$(BIN)/python -m pytest -m "not engine and not gpu"
 
 engines: $(STAMP)  ## vLLM, llama.cpp and the oldest transformers, each in its own environment, on a real model; FULL=1 for the whole table
 	$(BIN)/python tools/engines.py
