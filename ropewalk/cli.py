@@ -444,21 +444,17 @@ def run_compare(args: argparse.Namespace) -> int:
 
 
 def _finish(rows: Sequence[Any], args: argparse.Namespace) -> int:
-    """The table on stdout (or the rows as JSON), and the report where it can be drawn."""
-    from ropewalk.api.runs import report, table
-    from ropewalk.core.errors import InputError
+    """The table on stdout (or the rows as JSON), and where the report is: the verb has drawn it if it could."""
+    from ropewalk.api.runs import table
 
-    page: Path | None
-    try:
-        page = report(args.out)
-    except InputError as error:
-        page = None
-        print(f"no report was drawn: {error}", file=sys.stderr)
+    page = Path(args.out) / "report.html"
+    if not page.is_file():
+        print("no report was drawn: it needs matplotlib; run pip install 'ropewalk[report]'", file=sys.stderr)
     if args.json:
         return _print_json({"rows": [row.to_dict() for row in rows]})
     print(table(args.out))
     print(f"run folder: {args.out}")
-    if page is not None:
+    if page.is_file():
         print(f"report: {page}")
     return 0
 
