@@ -130,6 +130,9 @@ def test_the_package_itself_imports_nothing_heavy() -> None:
         ("cli", "from ropewalk.hosts import folder"),
         ("cli", "from ropewalk import plan"),
         ("cli", "import torch"),
+        ("cli.checkpoints", "def run():\n    from ropewalk.hosts import folder"),
+        ("cli.runs", "from ropewalk import compare"),
+        ("cli.runs", "import torch"),
         ("api.runs", "if True:\n    import transformers"),
         ("api.plans", "class Early:\n    import torch"),
         ("api.plans", "from ropewalk.cli import main"),
@@ -147,6 +150,8 @@ def test_a_planted_violation_is_caught(module: str, source: str) -> None:
         ("report.page", "from ropewalk.core.record import Record\nfrom ropewalk.report import html"),
         ("api.runs", "def late():\n    import torch\n    from ropewalk.measure import rows"),
         ("api.running", "import torch"),
+        ("cli.__init__", "from ropewalk.cli import runs\nfrom ropewalk.core.errors import near"),
+        ("cli.runs", "def run():\n    from ropewalk.api.runs import compare"),
         ("measure.rows", "import torch\nfrom ropewalk.data.tasks import needle"),
     ],
 )

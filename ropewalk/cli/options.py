@@ -1,0 +1,42 @@
+"""What several verbs share: the words of an option's help, options that come in sets, and how a result is printed."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+LENGTH_HELP = "tokens, such as 65536 or 64k (k = 1024)"
+LINEAGE_HELP = "how the source came to the stretch its config carries: trained at it, or put on at runtime"
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`, which every verb has."""
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def add_lineage(parser: argparse.ArgumentParser) -> None:
+    """`--lineage`, for every verb that plans."""
+    parser.add_argument("--lineage", choices=["trained", "runtime"], help=LINEAGE_HELP)
+
+
+def count(text: str) -> int:
+    """A number of tokens where 0 means: leave it out."""
+    from ropewalk.core.plan import parse_length
+
+    return 0 if text.strip() == "0" else parse_length(text)
+
+
+def print_json(content: Any) -> int:
+    """One JSON document on stdout; exit code 0."""
+    print(json.dumps(content, allow_nan=False))
+    return 0
+
+
+def print_card(card: Any, args: argparse.Namespace) -> int:
+    """What was written: its findings on stderr, the path or the card on stdout; exit code 0."""
+    if args.json:
+        return print_json(card.to_dict())
+    for finding in card.findings:
+        print(finding["problem"], file=sys.stderr)
+    print(args.out)
+    return 0

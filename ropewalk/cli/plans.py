@@ -1,0 +1,83 @@
+"""`methods` and `inspect`: what there is to choose from, and what a checkpoint says of positions."""
+
+import argparse
+from typing import Any
+
+from ropewalk.cli.options import add_json, add_lineage, print_json
+from ropewalk.core.errors import near
+
+
+def add_methods(verbs: Any) -> None:
+    """The arguments of `methods`."""
+    parser = verbs.add_parser("methods", help="list the methods with their options and papers")
+    parser.add_argument("method", nargs="?", help="only this one, with its options explained")
+    add_json(parser)
+    parser.set_defaults(verb=run_methods)
+
+
+def run_methods(args: argparse.Namespace) -> int:
+    """`ropewalk methods [METHOD]`."""
+    from ropewalk.core.errors import MethodError
+    from ropewalk.core.method import describe, methods
+
+    known = methods()
+    if args.method and args.method not in known:
+        raise MethodError(f"unknown method {args.method!r}; {near(args.method, known)}")
+    chosen = [args.method] if args.method else list(known)
+    described = [describe(known[name]) for name in chosen]
+    if args.json:
+        return print_json({"methods": described})
+    if args.method:
+        (one,) = described
+        print(f"{one['id']}: {one['summary']}\n{one['paper']}\n")
+        for option in one["options"]:
+            print(f"  {option['name']} = {option['default']}\n      {option['help']}")
+        return 0
+    width = max(len(d["id"]) for d in described)
+    for d in described:
+        print(f"{d['id']:<{width}}  {d['summary']}")
+        names = ", ".join(option["name"] for option in d["options"])
+        print(f"{'':<{width}}  {d['paper']}" + (f"\n{'':<{width}}  options: {names}" if names else ""))
+    return 0
+
+
+def add_inspect(verbs: Any) -> None:
+    """The arguments of `inspect`."""
+    parser = verbs.add_parser("inspect", help="say what a checkpoint says of positions")
+    parser.add_argument("source", help="folder, folder with only config.json, GGUF file, or hub id")
+    add_lineage(parser)
+    add_json(parser)
+    parser.set_defaults(verb=run_inspect)
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """`ropewalk inspect SOURCE`."""
+    from ropewalk.api.plans import geometry
+
+    found = geometry(args.source, lineage=args.lineage)
+    if args.json:
+        return print_json(found.to_dict())
+    print(f"{found.model_type}: {found.num_layers} layers, {found.num_heads} heads ({found.num_kv_heads} for keys), "
+          f"head dimension {found.head_dim}, layout {found.layout}")  # fmt: skip
+    print(f"scaling {found.scheme}, lineage {found.lineage}")
+    print(f"trained for {found.original_length} tokens, reads {found.trained_length}, declares {found.declared_length}")
+    for group in found.groups:
+        print(f"  {group.label}: {len(group.layers)} layers, {_group_words(group, found.trained_length)}")
+    for finding in found.findings:
+        print(f"  {finding.severity}: {finding.field}: {finding.problem}; {finding.mend}")
+    return 0
+
+
+def _group_words(group: Any, length: int) -> str:
+    if not group.rotated:
+        return "no positions"
+    from ropewalk.core.geometry import rotations
+
+    turns = rotations(group.inv_freq, length)
+    words = f"{group.position}, {group.rotary_dim} of {group.head_dim} dimensions rotated, base {group.base:g}"
+    words += f", {int((turns >= 1).sum())} of {turns.size} pairs turn at least once in {length} tokens"
+    if group.attention_factor != 1.0:
+        words += f", attention factor {group.attention_factor:.4f}"
+    if group.logit_scale != 1.0:
+        words += f", logit scale {group.logit_scale:.4f}"
+    return words + (f", sliding window {group.window}" if group.window else "")

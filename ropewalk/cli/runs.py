@@ -1,0 +1,130 @@
+"""`measure` and `compare`: verbs that fill a run folder."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, count, print_json
+
+
+def _add_running(parser: Any) -> None:
+    """What measure and compare share."""
+    parser.add_argument("--text", required=True, nargs="+", metavar="FILE", help="UTF-8 texts of at least the length")
+    parser.add_argument("--length", required=True, help=LENGTH_HELP)
+    parser.add_argument("--out", required=True, metavar="DIR", help="the run folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default auto)")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default auto)")
+    add_lineage(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
+    parser.add_argument("--resume", action="store_true", help="go on with a run folder that is there")
+    parser.add_argument("--force", action="store_true", help="start anew in a run folder that is there")
+    add_json(parser)
+
+
+def add_measure(verbs: Any) -> None:
+    """The arguments of `measure`."""
+    parser = verbs.add_parser("measure", help="likelihood of texts at every position and every length, in one pass")
+    parser.add_argument("source", help="a folder with safetensors weights, or a hub id")
+    _add_running(parser)
+    parser.add_argument("--method", help="put this method on; the untouched model is measured beside it")
+    parser.add_argument(
+        "--protocol", action="append", default=[], help="also disjoint, sliding-press or yarn-truncate; may be repeated"
+    )
+    parser.add_argument("--window", help="window of disjoint and sliding-press (default: the trained length)")
+    parser.add_argument("--stride", default="256", help="stride of sliding-press (default 256)")
+    parser.add_argument("--control-tokens", default="0", help="tokens of the float32 control (default 0: none)")
+    parser.set_defaults(verb=run_measure)
+
+
+def run_measure(args: argparse.Namespace) -> int:
+    """`ropewalk measure SOURCE --text FILE... --length L --out DIR`."""
+    from ropewalk.api.runs import measure
+    from ropewalk.core.plan import parse_length
+
+    rows = measure(
+        args.source,
+        text=args.text,
+        length=args.length,
+        out=args.out,
+        method=args.method,
+        protocols=[name for name in args.protocol if name != "prefix"],
+        window=parse_length(args.window) if args.window else None,
+        stride=parse_length(args.stride),
+        device=args.device,
+        dtype=args.dtype,
+        lineage=args.lineage,
+        seed=args.seed,
+        control_tokens=count(args.control_tokens),
+        force=args.force,
+        resume=args.resume,
+    )
+    return _finish(rows, args)
+
+
+def add_compare(verbs: Any) -> None:
+    """The arguments of `compare`."""
+    parser = verbs.add_parser("compare", help="carry each method onto a model, measure it, and draw the report")
+    parser.add_argument("source", help="a folder with safetensors weights, or a hub id")
+    parser.add_argument(
+        "--methods", required=True, action="append",
+        help="separated by ',' (by ';' where an option contains a comma), or repeated; none and crop are always there",
+    )  # fmt: skip
+    _add_running(parser)
+    parser.add_argument("--crop-windows", type=int, default=8, help="windows of the crop baseline (default 8)")
+    parser.add_argument("--control-tokens", default="4k", help="tokens of the float32 control (default 4k; 0: none)")
+    parser.add_argument(
+        "--retrieval", help="methods of the retrieval map, or 'off' (default: none,crop and yarn or else the last method)"
+    )
+    parser.add_argument("--lengths", help="lengths of the map, such as 4k,16k (default: half the trained length, --length)")
+    parser.add_argument("--depths", type=int, default=5, help="needles, evenly over the depth (default 5)")
+    parser.add_argument("--haystacks", type=int, default=1, help="haystacks for each length (default 1)")
+    parser.add_argument(
+        "--retrieval-protocol", action="append", choices=["multikey-branch", "single-key"],
+        help="all needles in one haystack (default), or one prompt for each; may be repeated",
+    )  # fmt: skip
+    parser.set_defaults(verb=run_compare)
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """`ropewalk compare SOURCE --methods ... --length L --text FILE... --out DIR`."""
+    from ropewalk.api.runs import compare
+
+    rows = compare(
+        args.source,
+        methods=args.methods,
+        length=args.length,
+        text=args.text,
+        out=args.out,
+        device=args.device,
+        dtype=args.dtype,
+        lineage=args.lineage,
+        seed=args.seed,
+        crop_windows=args.crop_windows,
+        control_tokens=count(args.control_tokens),
+        retrieval="" if args.retrieval == "off" else args.retrieval,
+        lengths=args.lengths.split(",") if args.lengths else None,
+        depths=args.depths,
+        haystacks=args.haystacks,
+        retrieval_protocols=args.retrieval_protocol or ["multikey-branch"],
+        force=args.force,
+        resume=args.resume,
+    )
+    return _finish(rows, args)
+
+
+def _finish(rows: Sequence[Any], args: argparse.Namespace) -> int:
+    """The table on stdout (or the rows as JSON), and where the report is: the verb has drawn it if it could."""
+    from ropewalk.api.runs import table
+
+    page = Path(args.out) / "report.html"
+    if not page.is_file():
+        print("no report was drawn: it needs matplotlib; run pip install 'ropewalk[report]'", file=sys.stderr)
+    if args.json:
+        return print_json({"rows": [row.to_dict() for row in rows]})
+    print(table(args.out))
+    print(f"run folder: {args.out}")
+    if page.is_file():
+        print(f"report: {page}")
+    return 0
