@@ -307,7 +307,7 @@ def test_a_text_that_cannot_be_used(command: Command, tiny_checkpoint: Path, giv
         ("compare", ["--seed", "-1"], ["a seed lies between 0 and", "got -1"]),
         ("compare", ["--seed", "1e3"], ["invalid int value: '1e3'"]),
         ("compare", ["--depths", "0"], ["the number of depths lies between 1 and", "got 0"]),
-        ("compare", ["--depths", "33", "--lengths", "4k"], ["at most 32 needles"]),
+        ("compare", ["--depths", "400", "--lengths", "4k"], ["4096 tokens leave no room for 400 needles"]),
         ("compare", ["--depths", "1000000000"], ["the number of depths lies between"]),
         ("compare", ["--haystacks", "0"], ["the number of haystacks lies between"]),
         ("compare", ["--crop-windows", "-3"], ["the number of crop windows lies between"]),

@@ -24,7 +24,8 @@ from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
-from ropewalk.data.tasks import needle
+from ropewalk.data.tasks.encoding import Encoder
+from ropewalk.data.tasks.task import Ask, Haystack, find_task
 from ropewalk.hosts import live
 from ropewalk.measure import retrieval
 from ropewalk.measure.forward import Forward, divergence
@@ -250,16 +251,17 @@ def haystack_specs(subject: Subject, settings: Settings) -> list[HaystackSpec]:
     return specs
 
 
-def build_haystack(subject: Subject, document: Document, spec: HaystackSpec, settings: Settings) -> needle.Haystack:
+def build_haystack(subject: Subject, document: Document, spec: HaystackSpec, settings: Settings) -> Haystack:
     """The haystack of a cell; the same for every method. Raises `TextError` where the length leaves no room."""
-    return needle.build(
-        subject.tokenizer,
-        document.ids[document.prefix.size :],
-        length=spec.length,
+    encoder = Encoder(tokenizer=subject.tokenizer, prefix=document.prefix)
+    ask = Ask(
+        encoder=encoder,
+        lengths=(spec.length,),
         depths=spec.depths,
         seed=settings.seed * 1_000_003 + spec.index,
-        prefix=document.prefix,
+        filler=document.ids[document.prefix.size :],
     )
+    return find_task("needle").build(ask)
 
 
 def _retrieval_cell(
@@ -292,7 +294,7 @@ def _retrieval_cell(
                 "depth": q.depth,
                 "position": q.position,
                 "key": q.key,
-                "value": q.value,
+                "value": q.references[0],
                 "num_needles": len(spec.depths),
                 "document": document.name,
                 "template": "raw",
@@ -306,11 +308,11 @@ def _retrieval_cell(
 
 
 def _answers(
-    subject: Subject, stack: needle.Haystack, spec: HaystackSpec, progress: Progress, run: Run
+    subject: Subject, stack: Haystack, spec: HaystackSpec, progress: Progress, run: Run
 ) -> tuple[list[retrieval.Answer], str | None]:
     forward, tokenizer = subject.forward, subject.tokenizer
     if spec.protocol == NO_CONTEXT:
-        empty = stack.prefix
+        empty = stack.head
         return [retrieval.answer_alone(forward, tokenizer, empty, q) for q in stack.questions], "question without context"
     kept = subject.keeps(spec.label)
     if kept is not None and spec.length <= kept and not subject.geometry.from_origin:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ropewalk.data.tasks.needle import Haystack, Question
+from ropewalk.data.tasks.task import Haystack, Question
 from ropewalk.measure.forward import Forward, Tick, layers_ticking
 
 
@@ -57,9 +57,9 @@ def answer_all(
     context = haystack.context
     if keep_last is not None:
         tail = haystack.length - context.size
-        kept = max(1, keep_last - tail - haystack.prefix.size)
-        if kept + haystack.prefix.size < context.size:
-            context = np.concatenate([haystack.prefix, context[-kept:]])
+        kept = max(1, keep_last - tail - haystack.head.size)
+        if kept + haystack.head.size < context.size:
+            context = np.concatenate([haystack.head, context[-kept:]])
     cache = Prefilled(forward, context, tick=tick)
     return [answer_one(forward, tokenizer, question, cache) for question in haystack.questions]
 

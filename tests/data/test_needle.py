@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from characters import Characters
 
-from ropewalk.core.errors import TextError
+from ropewalk.core.errors import InputError, TextError
 from ropewalk.data.tasks import needle
+from ropewalk.data.tasks.encoding import Encoder
+from ropewalk.data.tasks.task import Ask, find_task
 
 FILLER = np.asarray(Characters()("The sea was calm. A gull cried over the bay. " * 400)["input_ids"])
 NO_PREFIX = np.zeros(0, dtype=np.int64)
@@ -13,7 +15,8 @@ DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 def build(length=2000, depths=DEPTHS, seed=0, prefix=NO_PREFIX, filler=FILLER):
-    return needle.build(Characters(), filler, length=length, depths=depths, seed=seed, prefix=prefix)
+    encoder = Encoder(tokenizer=Characters(), prefix=prefix)
+    return find_task("needle").build(Ask(encoder=encoder, lengths=(length,), depths=depths, seed=seed, filler=filler))
 
 
 @pytest.mark.parametrize("length", [1500, 2000, 2777])
@@ -28,7 +31,7 @@ def test_the_longest_prompt_is_exactly_the_length(length):
 def test_each_needle_lies_where_it_says_and_depths_are_near_what_was_asked():
     stack, tokenizer = build(), Characters()
     for asked, q in zip(DEPTHS, stack.questions, strict=True):
-        line = needle.NEEDLE.format(key=q.key, value=q.value)
+        line = needle.NEEDLE.format(key=q.key, value=q.references[0])
         size = len(line)
         assert tokenizer.decode(stack.context[q.position : q.position + size].tolist()) == tokenizer.decode(
             tokenizer(line)["input_ids"]
@@ -45,10 +48,10 @@ def test_needles_follow_the_end_of_a_sentence():
 def test_seeds_draw_different_haystacks_and_lengths_the_same_questions():
     assert np.array_equal(build(seed=3).context, build(seed=3).context)
     assert not np.array_equal(build(seed=3).context, build(seed=4).context)
-    values = [q.value for q in build(seed=3).questions]
-    assert values == [q.value for q in build(seed=3, length=2001).questions]
-    assert set(values).isdisjoint(q.value for q in build(seed=4).questions)
-    assert build(seed=3, depths=(0.1,)).questions[0].value != build(seed=3, depths=(0.9,)).questions[0].value
+    values = [q.references[0] for q in build(seed=3).questions]
+    assert values == [q.references[0] for q in build(seed=3, length=2001).questions]
+    assert set(values).isdisjoint(q.references[0] for q in build(seed=4).questions)
+    assert build(seed=3, depths=(0.1,)).questions[0].references != build(seed=3, depths=(0.9,)).questions[0].references
 
 
 def test_candidates_are_the_true_value_and_four_others():
@@ -83,5 +86,5 @@ def test_no_room_says_the_smallest_length():
 def test_short_filler_and_too_many_needles_are_refused():
     with pytest.raises(TextError, match="the filler has 100 tokens, expected at least"):
         build(filler=FILLER[:100])
-    with pytest.raises(TextError, match="at most 32 needles, got 33"):
-        build(depths=tuple(np.linspace(0, 1, 33)))
+    with pytest.raises(InputError, match="different keys, got 20000 needles; give fewer --depths"):
+        build(depths=tuple(np.linspace(0, 1, 20000)))

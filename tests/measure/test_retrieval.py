@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from ropewalk.data.tasks import needle
+from ropewalk.data.tasks.encoding import EMPTY, Encoder
+from ropewalk.data.tasks.task import Ask, Question, find_task
 from ropewalk.measure.forward import Forward
 from ropewalk.measure.retrieval import Prefilled, answer_all, answer_alone
 
@@ -16,7 +17,8 @@ FAMILIES = ["llama", "gpt-neox", "gemma3", "olmo3", "gpt-oss", "smollm3", "deeps
 @pytest.fixture
 def stack(characters):
     filler = np.random.default_rng(5).integers(3, 100, 4000)
-    return needle.build(characters, filler, length=600, depths=DEPTHS, seed=1, prefix=np.zeros(0, dtype=np.int64))
+    encoder = Encoder(tokenizer=characters, prefix=EMPTY)
+    return find_task("needle").build(Ask(encoder=encoder, lengths=(600,), depths=DEPTHS, seed=1, filler=filler))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -71,8 +73,8 @@ class Parrot:
 
 def question(characters, value, others):
     ids = lambda text: np.asarray(characters(text)["input_ids"])  # noqa: E731
-    return needle.Question(
-        key="k", value=value, depth=0.5, position=0, question=ids("?"), answer=ids(value),
+    return Question(
+        key="k", references=(value,), depth=0.5, position=0, question=ids("?"), answer=ids(value),
         candidates=(ids(value), *(ids(o) for o in others)),
     )  # fmt: skip
 
