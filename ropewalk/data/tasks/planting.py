@@ -5,7 +5,7 @@ is recorded. In a growing haystack the needles of all stages stand in one contex
 needle that is there already uses that one, and none lies across a stage's end.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,17 +58,14 @@ def sentence_ends(tokenizer: Any, filler: Ids) -> set[int]:
 
 def plant(
     filler: Ids, needles: Sequence[Ids], positions: Sequence[int], *, opening: Ids, cuts: Sequence[int],
-    ends: set[int] | Callable[[], set[int]] = frozenset,
+    ends: Set[int] = frozenset(),
 ) -> tuple[Ids, list[int]]:  # fmt: skip
     """A context of cuts[-1] tokens, and where each needle begins in it. Positions rise; needles go in order."""
-    known = ends() if callable(ends) else ends
     pieces, placed, at, read = [opening], [], int(opening.size), 0
     for needle, position in zip(needles, positions, strict=True):
         free = max(0, position - at)
         lowest = max([0, *(c - at for c in cuts if at < c <= position)])
-        back = next(
-            (n for n in range(free, max(lowest, free - SEARCH_BACK), -1) if int(filler[read + n - 1]) in known), free
-        )
+        back = next((n for n in range(free, max(lowest, free - SEARCH_BACK), -1) if int(filler[read + n - 1]) in ends), free)
         pieces += [filler[read : read + back], needle]
         placed.append(at + back)
         read, at = read + back, at + back + int(needle.size)
