@@ -39,14 +39,14 @@ def layout(cuts: Sequence[int], depths: Sequence[float], *, opening: int, size: 
             target = opening + round(depth * (cut - opening - size))
             # A needle never lies across the end of an earlier stage.
             target = next((c for c in cuts[:stage] if target < c < target + size), target)
-            near = min(taken, key=lambda p: abs(p - target), default=None)
-            if near is not None and abs(near - target) < apart and len(cuts) > 1:
-                target = near
-            else:
+            near = min(range(len(taken)), key=lambda i: abs(taken[i] - target), default=None)
+            if near is None or abs(taken[near] - target) >= apart or len(cuts) == 1:
+                near = len(taken)
                 taken.append(target)
-            asked[stage, index] = target
-    positions = sorted(taken)
-    return Layout(positions=tuple(positions), asked={key: positions.index(position) for key, position in asked.items()})
+            asked[stage, index] = near
+    order = sorted(range(len(taken)), key=taken.__getitem__)
+    rank = {needle: place for place, needle in enumerate(order)}
+    return Layout(positions=tuple(taken[i] for i in order), asked={key: rank[needle] for key, needle in asked.items()})
 
 
 def sentence_ends(tokenizer: Any, filler: Ids) -> set[int]:
