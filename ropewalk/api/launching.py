@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.api.checkpoints import plan_to_write
-from ropewalk.core.errors import InputError, LengthError, near
+from ropewalk.core.errors import InputError, LengthError, UnsupportedError, near
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import Method, find
 from ropewalk.core.plan import Plan, parse_length
@@ -74,6 +74,11 @@ def _for_gguf(checkpoint: Any, plan: Plan, found: Geometry, engine: str) -> tupl
     if engine != "llama.cpp":
         raise InputError(f"{checkpoint.path} is a GGUF file, which {engine} does not serve; give the transformers folder")
     header = gguf.read_header(checkpoint.path)
+    if not checkpoint.config:
+        raise UnsupportedError(
+            f"no launch line is known for GGUF files of {header.architecture}; write the plan into the file: "
+            "ropewalk extend MODEL.gguf --out NEW.gguf"
+        )
     config, factors = with_block(checkpoint.config, header), factors_of(header)
     spelled = transformers.spell(config, plan, geometry=found)
     line = launch.llamacpp_launch(header.metadata, spelled, plan)

@@ -26,7 +26,14 @@ class Computed:
     groups: Mapping[str, Frequencies | None]
     """Per group of layers, as in the model's geometry: the words it uses; None for a group without positions."""
     max_length: int | None
-    """Longest request it accepts by default, tokens; None where it sets no end."""
+    """Longest request it accepts when it is started without flags, prompt and answer together, tokens; None: it sets no end.
+
+    transformers: always None, since a model runs on whatever it is given. vLLM: the longest `--max-model-len` that it takes
+    without an override switch, which is also its default. SGLang: the same for `--context-length`. llama.cpp: the file's
+    `context_length`, which the server takes for `--ctx-size 0` and caps a longer one to (`simple` programs only warn); a
+    shorter `--ctx-size`, the default of other programs, lies under it. A YaRN scale from the command line moves it, see
+    `llamacpp.flags`. It never says that a model reads so far well.
+    """
     depends_on: Depends = "nothing"
     """What the numbers would change with."""
     short_request: str = "the same numbers at every length"

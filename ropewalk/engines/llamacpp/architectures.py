@@ -42,16 +42,19 @@ class Architecture:
     """Multi-head latent attention, whose softmax scale is multiplied by the square of a temperature."""
     recurrent: str = ""
     """The label of its recurrent layers."""
+    whole: bool = False
+    """Whether it stops at heads of which only a part is rotated."""
     labels: tuple[str, str] = ("all", "all")
     """What the layers that see the whole text and the windowed ones are called in a geometry."""
 
 
 _LLAMA = Architecture(loads="divisors-or-longrope")
+_WHOLE = Architecture(loads="divisors-or-longrope", whole=True)
 _TYPED = ("full_attention", "sliding_attention")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "llama": _LLAMA,
-    "deci": _LLAMA,
+    "llama": _WHOLE,
+    "deci": _WHOLE,
     "granite": _LLAMA,
     "granitemoe": _LLAMA,
     "minicpm": _LLAMA,
@@ -71,6 +74,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen3": Architecture(),
     "qwen3moe": Architecture(),
     "qwen35": Architecture(recurrent="linear_attention", labels=("full_attention", "full_attention")),
+    "falcon": Architecture(whole=True),
     "gptneox": Architecture(),
     "phi2": Architecture(),
     "stablelm": Architecture(),
@@ -85,6 +89,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "deepseek2": Architecture(mla=True, log_multiplier="tenth"),
 }
 """llama.cpp's `general.architecture` to its row."""
+
+INTERLEAVED = (
+    "llama", "deci", "granite", "granitemoe", "minicpm", "mistral3", "llama4", "arcee", "nanbeige", "llada", "olmo",
+    "smollm3", "deepseek2",
+)  # fmt: skip
+"""Architectures whose files hold rotated pairs next to each other (`LLAMA_ROPE_TYPE_NORM`)."""
 
 OF_MODEL_TYPE: Mapping[str, str] = {
     "llama": "llama",

@@ -39,12 +39,15 @@ _BY_CONTEXT = "the long factors for every request where the context is beyond th
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Layers:
+class Layers:
     """What each layer turns by, and how that was chosen."""
 
     words: list[Frequencies | None]
     """[num_layers]; None for a layer without positions."""
     labels: list[str]
+    """[num_layers]; what a geometry calls the layer's group."""
+    windowed: list[bool]
+    """[num_layers]; which llama.cpp takes for sliding-window layers with numbers of their own."""
     by_context: bool
     unused: tuple[str, ...]
     max_length: int
@@ -65,7 +68,7 @@ def compute(
         params = parameters(shape)
         groups = make_groups(shape, params, shape.declared)
         made = as_converted(OF_MODEL_TYPE[shape.model_type], shape, params, groups)
-        layers = _layers(made.metadata, made.factors)
+        layers = layers_of(Scaling(made.metadata, made.factors))
     except Refused as error:
         return _nothing(refuses=str(error))
     except (RopewalkError, OverflowError, ZeroDivisionError) as error:
@@ -89,7 +92,7 @@ def compute_metadata(metadata: Mapping[str, Any], *, length: int, factors: Mappi
     if architecture not in ARCHITECTURES:
         return _nothing(unsupported=f"llama.cpp's code for architecture {architecture!r} was not read")
     try:
-        layers = _layers(metadata, factors)
+        layers = layers_of(Scaling(metadata, factors))
     except Refused as error:
         return _nothing(refuses=str(error))
     except (RopewalkError, OverflowError, ZeroDivisionError) as error:
@@ -105,7 +108,7 @@ def _nothing(*, refuses: str | None = None, unsupported: str | None = None) -> C
 
 
 def _computed(
-    words: Mapping[str, Frequencies | None], layers: _Layers, *, ignored: Iterable[str], notes: list[str]
+    words: Mapping[str, Frequencies | None], layers: Layers, *, ignored: Iterable[str], notes: list[str]
 ) -> Computed:  # fmt: skip
     if any(word is not None and word.attention_factor != 1.0 for word in words.values()):
         notes.append("a context shift multiplies cached keys by the attention factor again; run with --no-context-shift")
@@ -132,9 +135,9 @@ def _word_of(indices: Iterable[int], words: list[Frequencies | None]) -> tuple[F
     return word, f"layers {', '.join(map(str, layers[:8]))} turn by other numbers than the rest"
 
 
-def _layers(metadata: Mapping[str, Any], factors: Mapping[str, Vector]) -> _Layers:
-    scaling = _Scaling(metadata, factors)
-    row, full = scaling.row, scaling.word(window=False)
+def layers_of(scaling: "Scaling") -> Layers:
+    """What each layer of a file turns by. Raises `Refused` and `SourceError`."""
+    metadata, row, full = scaling.metadata, scaling.row, scaling.word(window=False)
     flags = windowed(scaling.architecture, metadata)
     window = scaling.word(window=True) if any(flags) else full
     # Where families call all their rotated layers one group, windowed ones with numbers of their own are another.
@@ -151,20 +154,21 @@ def _layers(metadata: Mapping[str, Any], factors: Mapping[str, Vector]) -> _Laye
             word, label = (window, other) if is_window else (full, row.labels[0])
         words.append(word)
         labels.append(label)
-    return _Layers(
+    return Layers(
         words=words,
         labels=labels,
+        windowed=flags,
         by_context=scaling.by_context,
-        unused=() if row.uses else tuple(factors),
+        unused=() if row.uses else scaling.loaded,
         max_length=scaling.context,
     )
 
 
-class _Scaling:
+class Scaling:
     """The keys of one file as llama.cpp's loader reads them, and the numbers its context makes of them."""
 
     def __init__(self, metadata: Mapping[str, Any], factors: Mapping[str, Vector]) -> None:
-        self.metadata = metadata
+        self.metadata, self.loaded = metadata, tuple(factors)
         self.architecture = str(metadata["general.architecture"])
         self.row: Architecture = ARCHITECTURES[self.architecture]
         self.context = self._whole("context_length")
@@ -189,10 +193,16 @@ class _Scaling:
             return self._turned(self.base, self.factor, self.divisors)
         if self.row.window == "plain":
             return Frequencies(inv_freq=geometric(self.base, self.dim))
-        # The default base and scale of windowed layers are set before the file's own are known.
         own = self.row.window == "own"
-        base = self._number("rope.freq_base_swa", 10000.0 if own else self.base)
-        return self._turned(base, 1.0 if own else self.trained_factor, None if own else self.divisors)
+        return self._turned(self.window_base, 1.0 if own else self.trained_factor, None if own else self.divisors)
+
+    @property
+    def window_base(self) -> float:
+        """The base of sliding-window layers."""
+        if self.row.window == "plain":
+            return self.base
+        # Where they have their own, its default is set before the file's base is known.
+        return self._number("rope.freq_base_swa", 10000.0 if self.row.window == "own" else self.base)
 
     def _turned(self, base: float, factor: float, divisors: Vector | None) -> Frequencies:
         undivided = geometric(base, self.dim) / (1.0 if divisors is None else divisors)
@@ -285,6 +295,9 @@ class _Scaling:
             said = self._whole("embedding_length") // self._whole("attention.head_count")
         if type(said) is not int or said < 2 or said % 2 or said > 1 << 16:
             raise SourceError(f"heads would rotate {said!r:.40} dimensions, expected an even number")
+        whole = self.metadata.get(f"{self.architecture}.attention.key_length", said)
+        if self.row.whole and whole != said:
+            raise Refused(f"llama.cpp stops at {self.architecture}.rope.dimension_count = {said}, it expects {whole!r:.40}")
         return said
 
     def _whole(self, key: str, default: int | None = None) -> int:

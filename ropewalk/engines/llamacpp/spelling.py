@@ -4,6 +4,8 @@ Each spelling is tried from the plainest to the most special - base, linear, yar
 llama.cpp computes from it equals the plan to 1e-6, for the layers that are left alone as well. That matters: the one key for
 a temperature of one's own (`rope.scaling.attn_factor`) acts on sliding-window layers too, and the stretch does not.
 
+Under MLA the softmax scale is said by `yarn_log_multiplier`, which takes any value.
+
 Given up: betas of one's own on the two architectures that read them, and LongRoPE's switch between two tensors: a file says
 one set of numbers for its context length.
 """
@@ -19,7 +21,7 @@ from ropewalk.core.errors import HostError
 from ropewalk.core.geometry import Vector, geometric
 from ropewalk.core.plan import Frequencies, Plan
 from ropewalk.engines.computed import Computed
-from ropewalk.engines.llamacpp.architectures import ARCHITECTURES
+from ropewalk.engines.llamacpp.architectures import ARCHITECTURES, windowed
 from ropewalk.engines.llamacpp.compute import compute_metadata
 from ropewalk.engines.llamacpp.reading import DIVISORS, LONG, SHORT
 
@@ -39,10 +41,11 @@ SCALING_KEYS = (
     "rope.scale_linear",
 )
 """Whatever of these a file says about its present scaling is taken out before a new one is said."""
+LOG_MULTIPLIER = "rope.scaling.yarn_log_multiplier"
 ORIGIN_BASE = "ropewalk.origin.base"
 """Our own key: the base before any stretch of ours."""
-_KEPT = ("rope.scaling.finetuned", "rope.scaling.yarn_log_multiplier")
-"""Granite reads the first as a switch for rotating at all; the second moves the softmax scale under MLA."""
+_KEPT = ("rope.scaling.finetuned", LOG_MULTIPLIER)
+"""Granite reads the first as a switch for rotating at all; the second is the softmax scale under MLA."""
 
 Changes = dict[str, Any]
 """Metadata key to its new value; None takes the key out."""
@@ -79,10 +82,11 @@ def spell_metadata(
             return changes, tensors
         worst.append((off, spelling.name, what))
     off, name, what = min(worst)
-    lost = f"the nearest spelling ({name}) would lose {what}" if math.isinf(off) else (
-        f"the nearest spelling ({name}) would be off by {off:.2g} of {what}"
-    )  # fmt: skip
-    raise HostError(f"llama.cpp cannot compute {plan.method} for {arch}: {lost}; {_advice(arch)}")
+    lost = f"would lose {what}" if math.isinf(off) else f"has {what} off by {off:.2%}"
+    raise HostError(
+        f"llama.cpp cannot compute {plan.method} for {arch}: the nearest spelling, {name}, {lost}; "
+        f"{_advice(metadata, plan, before, what)}"
+    )
 
 
 def _checked(metadata: Mapping[str, Any], plan: Plan, arch: str) -> Frequencies:
@@ -108,10 +112,13 @@ def _spellings(metadata: Mapping[str, Any], plan: Plan, word: Frequencies, arch:
         factor = float(1.0 / target[0])
         keys = _keys("linear", _fitted_base(target * factor) or base, factor=factor, attention=attention)
         yield _Spelling(name="linear", keys=keys)
+        if ARCHITECTURES[arch].mla:
+            # The softmax scale would get YaRN's temperature squared under linear too.
+            yield _Spelling(name="linear", keys=keys | _multiplier(word, factor, grown=0.1 * math.log(factor) + 1.0))
     if not np.all(target > 0.0):
         return
     for candidate in bases:
-        yield from _yarns(plan, target, attention, candidate)
+        yield from _yarns(plan, word, candidate, arch)
     loads, divisors = ARCHITECTURES[arch].loads, geometric(base, 2 * target.size) / target
     if loads in ("divisors", "divisors-or-longrope"):
         keys = _keys("none", base, attention=attention) | _original(plan)
@@ -130,15 +137,33 @@ def _bases(metadata: Mapping[str, Any], target: Vector, arch: str) -> list[float
     return list(dict.fromkeys(usable)) or [10000.0]
 
 
-def _yarns(plan: Plan, target: Vector, attention: float, base: float) -> Iterator[_Spelling]:
+def _yarns(plan: Plan, word: Frequencies, base: float, arch: str) -> Iterator[_Spelling]:
     """YaRN with its default betas, at each length that the ramp may have been made for."""
+    target, row = word.inv_freq, ARCHITECTURES[arch]
     factor = float(geometric(base, 2 * target.size)[-1] / target[-1])
     if factor <= 1.0:
         return
     temperature = 0.1 * math.log(factor) + 1.0
     for original in dict.fromkeys((plan.original_length, plan.trained_length)):
-        keys = _keys("yarn", base, factor=factor, attention=attention / temperature)
-        yield _Spelling(name="yarn", keys=keys | {"rope.scaling.original_context_length": original})
+        keys = _keys("yarn", base, factor=factor, attention=word.attention_factor / temperature)
+        length = {"rope.scaling.original_context_length": original}
+        if not row.log_multiplier:
+            yield _Spelling(name="yarn", keys=keys | length)
+            continue
+        # A multiplier of 0 is none: then it is YaRN as everywhere. The key that is there would change cos and sin.
+        yield _Spelling(name="yarn", keys=keys | length | {LOG_MULTIPLIER: 0.0})
+        if row.mla:
+            # With one, the attention factor is the file's alone, and the rest of the softmax scale is the multiplier's.
+            keys = _keys("yarn", base, factor=factor, attention=word.attention_factor)
+            yield _Spelling(name="yarn", keys=keys | length | _multiplier(word, factor, grown=1.0))
+
+
+def _multiplier(word: Frequencies, factor: float, *, grown: float) -> dict[str, float]:
+    """The multiplier under which llama.cpp's softmax scale under MLA, (A * grown * (1 + 0.1 c ln s))^2, is the word's."""
+    if factor <= 1.0:
+        return {}
+    wanted = math.sqrt(word.logit_scale) / (word.attention_factor * grown)
+    return {LOG_MULTIPLIER: _single(0.1 * (wanted - 1.0) / (0.1 * math.log(factor)))}
 
 
 def _fitted_base(target: Vector) -> float | None:
@@ -214,7 +239,32 @@ def _off(found: Frequencies, wanted: Frequencies) -> tuple[float, str]:
     return candidates[what], what
 
 
-def _advice(arch: str) -> str:
-    if ARCHITECTURES[arch].loads == "none":
-        return "it loads no divisors there, so take ntk, abf, pi or yarn with its default options"
-    return "take ntk, abf, pi or yarn with its default options"
+def _advice(metadata: Mapping[str, Any], plan: Plan, before: Computed, what: str) -> str:
+    """What the architecture could say instead."""
+    arch = str(metadata["general.architecture"])
+    row = ARCHITECTURES[arch]
+    if what.startswith("the logit scale") and not row.mla:
+        return f"{arch} has one temperature in llama.cpp, on cos and sin, so plan with temperature_on=rotated"
+    why = {
+        "none": f"{arch} loads no tensor of divisors, so ",
+        "longrope": "",
+    }.get(row.loads, "" if row.uses else f"{arch} loads divisors and rotates without them, so ")
+    if _on_a_stretch(plan, before):
+        return (
+            f"{why}no stretch on top of the one that the file has can be said: say --lineage runtime to plan from its "
+            "origin, or extend the folder it was made from"
+        )
+    # A changed base reaches windowed layers that share it.
+    based = "" if row.window == "plain" and any(windowed(arch, metadata)) else "ntk, abf, "
+    return f"{why}take {based}pi or yarn with its default options"
+
+
+def _on_a_stretch(plan: Plan, before: Computed) -> bool:
+    """Whether a plan departs from frequencies that no base gives."""
+    if plan.original_length != plan.trained_length and math.isclose(plan.factor, plan.length / plan.original_length):
+        return False
+    word = next((before.groups.get(label) for label, said in plan.groups.items() if said is not None), None)
+    if word is None or word.inv_freq.size < 3:
+        return False
+    base = _fitted_base(word.inv_freq)
+    return base is None or not np.allclose(geometric(base, 2 * word.inv_freq.size), word.inv_freq, rtol=1e-5, atol=0.0)

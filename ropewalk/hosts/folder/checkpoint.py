@@ -33,7 +33,8 @@ class Checkpoint:
     kind: Literal["folder", "config", "gguf", "adapter"]
     """`config` is a folder without weights."""
     config: dict[str, Any]
-    """The content of config.json; of a GGUF file what a converter would write; of an adapter its adapter_config.json."""
+    """The content of config.json; of a GGUF file what a converter would write, empty where it writes none; of an adapter its
+    adapter_config.json."""
     weights: tuple[str, ...]
     """Names of the weight files inside `path`, the index included."""
     quantisation: str | None
@@ -101,7 +102,8 @@ def _open_file(path: Path) -> Checkpoint:
     return Checkpoint(
         path=path,
         kind="gguf",
-        config=gguf.config_of(header),
+        # A file that has no folder form still has positions: `geometry_of` reads them from its metadata.
+        config=gguf.config_of(header) if gguf.is_convertible(header) else {},
         weights=(path.name,),
         quantisation=gguf.quantisation_of(header),
     )

@@ -3,6 +3,18 @@
 from ropewalk.hosts.gguf.conversion import convert, quantisation_of
 from ropewalk.hosts.gguf.header import Header, read_header
 from ropewalk.hosts.gguf.patch import write_patched
-from ropewalk.hosts.gguf.positions import config_of, geometry
+from ropewalk.hosts.gguf.positions import config_of, geometry, is_convertible, reference
+from ropewalk.hosts.gguf.verification import verify
 
-__all__ = ["Header", "config_of", "convert", "geometry", "quantisation_of", "read_header", "write_patched"]
+__all__ = [
+    "Header",
+    "config_of",
+    "convert",
+    "geometry",
+    "is_convertible",
+    "quantisation_of",
+    "read_header",
+    "reference",
+    "verify",
+    "write_patched",
+]

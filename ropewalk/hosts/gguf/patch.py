@@ -110,8 +110,7 @@ def _added(name: str, numbers: NDArray[np.float32]) -> _Piece:
 
 def _record(header: Header, plan: Plan, found: Geometry) -> dict[str, Any]:
     """Our keys, the old ones of ours taken out."""
-    config = positions.with_block(positions.config_of(header), header)
-    made = own_block.make(plan, found, config)
+    made = own_block.make(plan, found, positions.with_block({}, header))
     old: dict[str, Any] = {key: None for key in header.metadata if key.startswith(OURS)}
     return old | {
         f"{OURS}schema_version": own_block.SCHEMA_VERSION,

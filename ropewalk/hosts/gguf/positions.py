@@ -1,7 +1,8 @@
 """What a GGUF file says of positions: its metadata as a transformers config, and that config as a `Geometry`.
 
-Going through the config means that a GGUF file and the folder made from it can never be read differently. The only tensor
-data read here are the factors of RoPE scaling, a few hundred numbers.
+Where a folder can be made from the file, going through the config means that the two can never be read differently. Other
+files - more architectures, mixtures of experts, partial rotary - have no config here: their geometry is what llama.cpp turns
+by. The only tensor data read here are the factors of RoPE scaling, a few hundred numbers.
 """
 
 import json
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ropewalk.core.errors import SourceError
+from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.geometry import Geometry, Vector
+from ropewalk.core.plan import Frequencies, Plan
 from ropewalk.engines import llamacpp
 from ropewalk.engines import transformers as stock
+from ropewalk.engines.reference import reference_of
 from ropewalk.engines.transformers import block as own_block
 from ropewalk.hosts.gguf.header import Header, TensorInfo
 
@@ -25,9 +28,53 @@ BLOCK = "ropewalk.block"
 def geometry(header: Header) -> Geometry:
     """Positions of the model in a GGUF file; of one that we extended, with the origin that its block tells.
 
-    Raises `UnsupportedError` for a family that cannot be converted, and `SourceError` for a broken file.
+    Raises `UnsupportedError` for an architecture whose code in llama.cpp was not read, and `SourceError` for a broken file.
     """
-    return stock.read(with_block(config_of(header), header))
+    if is_convertible(header):
+        return stock.read(with_block(config_of(header), header))
+    found = llamacpp.geometry(header.metadata, factors_of(header))
+    known = own_block.find(with_block({}, header))
+    return found if known is None else own_block.settle(found, known)
+
+
+def is_convertible(header: Header) -> bool:
+    """Whether the metadata can be said as a transformers config, so that a folder may be made. Raises `SourceError`."""
+    try:
+        config_of(header)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def reference(header: Header) -> Plan:
+    """What a file that has no config here is to compute: the words of its block, else what llama.cpp makes of it."""
+    block = with_block({}, header)
+    if own_block.find(block) is not None:
+        return reference_of(block)
+    found = geometry(header)
+    length = max(found.trained_length, found.declared_length)
+    return Plan(
+        method="as-is",
+        options={},
+        kind="static",
+        original_length=found.original_length,
+        trained_length=found.trained_length,
+        length=length,
+        factor=length / found.original_length,
+        groups=words_of(found),
+    )
+
+
+def words_of(found: Geometry) -> dict[str, Frequencies | None]:
+    """What each group uses now; None for a group without positions."""
+    return {
+        group.label: None
+        if group.inv_freq is None
+        else Frequencies(
+            inv_freq=group.inv_freq, attention_factor=group.attention_factor, logit_scale=group.logit_scale
+        )
+        for group in found.groups
+    }  # fmt: skip
 
 
 def with_block(config: Mapping[str, Any], header: Header) -> dict[str, Any]:
