@@ -77,7 +77,7 @@ def _reference(against: str | Path | Plan | None) -> tuple[Plan | None, str]:
         return against, "" if against is None else "the plan that was given"
     path = Path(against)
     if path.is_dir() or path.suffix.lower() == ".gguf" or not path.exists():
-        return reference_of(_open(against).config), str(against)
+        return _reference_in(_open(against)), str(against)
     content = _plan_file(path)
     if "groups" not in content and "model_type" in content:
         return reference_of(content), str(against)
@@ -85,6 +85,16 @@ def _reference(against: str | Path | Plan | None) -> tuple[Plan | None, str]:
         return Plan.from_dict(content), str(against)
     except RopewalkError as error:
         raise PlanError(f"{path} is no plan: {error}; give what extend --dry-run --json prints, or a checkpoint") from error
+
+
+def _reference_in(checkpoint: Any) -> Plan:
+    """What another checkpoint is to compute."""
+    from ropewalk.engines.reference import reference_of
+    from ropewalk.hosts import gguf
+
+    if checkpoint.kind == "gguf" and not checkpoint.config:
+        return gguf.reference(gguf.read_header(checkpoint.path))
+    return reference_of(checkpoint.config)
 
 
 def _plan_file(path: Path) -> dict[str, Any]:
@@ -109,7 +119,7 @@ def _verify_gguf(
     from ropewalk.hosts.gguf.positions import factors_of, reading_of, with_block
 
     header = gguf.read_header(checkpoint.path)
-    config, factors = with_block(checkpoint.config, header), factors_of(header)
+    factors = factors_of(header)
 
     def compute(length: int) -> Computed:
         return llamacpp.compute_metadata(header.metadata, length=length, factors=factors)
@@ -120,6 +130,10 @@ def _verify_gguf(
             engine=name, versions=ENGINES[name]().VERSIONS, groups={}, max_length=None, unsupported=reason
         )  # fmt: skip
 
+    computing = {name: compute if name == llamacpp.NAME else elsewhere(name) for name in ENGINES}
+    if not gguf.is_convertible(header):
+        return gguf.verify(header, engines, computing, reference=reference, source=source)
+    config = with_block(checkpoint.config, header)
     found = findings(config)
     found += [
         Finding(field="rope.scaling", severity="warning", problem=note, mend="ropewalk extend MODEL.gguf --out NEW.gguf")
@@ -131,7 +145,7 @@ def _verify_gguf(
         source=source or ("" if block.find(config) else "what the metadata of the file says"),
         engines=engines,
         findings=found,
-        computing={name: compute if name == llamacpp.NAME else elsewhere(name) for name in ENGINES},
+        computing=computing,
     )
 
 
