@@ -62,22 +62,24 @@ class Laid:
 def lay(
     encoder: Encoder, opening: Ids, fillers: Iterable[Ids], planted: Sequence[Ids] = (), *, lengths: Sequence[int],
     tail: int, depths: Sequence[float] = (), what: str = "a line", min_fillers: int = 1,
+    first: Ids = EMPTY,
 ) -> Laid:  # fmt: skip
     """A context that begins with `opening` and leaves `tail` tokens of each length for the question and its answer.
 
     `planted` holds a line for each depth of each stage, in the order they are to stand in; not all are used where needles
-    of several stages fall together. Raises `TextError` where the shortest length has no room for its planted lines and
-    `min_fillers` others (`what` names them), or where `fillers` end before the room does.
+    of several stages fall together. `first` stands between the remark and the lines. Raises `TextError` where the shortest
+    length has no room for its planted lines and `min_fillers` others (`what` names them), or where `fillers` end before the
+    room does.
     """
     size = max((int(line.size) for line in planted), default=0)
     drawn, stock = [], iter(fillers)
     for _ in range(max(1, min_fillers)):
         drawn.append(_next(stock, len(drawn)))
-    least = int(opening.size) + tail + size * len(depths) + sum(int(line.size) for line in drawn)
+    start = int(opening.size) + int(first.size)
+    least = start + tail + size * len(depths) + sum(int(line.size) for line in drawn)
     if lengths[0] < least:
         raise too_short(lengths[0], least, what)
     wanted = [length - tail for length in lengths]
-    start = int(opening.size)
     plan = layout(wanted, depths, opening=start, size=size)
     used = list(planted[: len(plan.positions)])
     free = wanted[-1] - start - (sum(int(line.size) for line in used) if len(lengths) == 1 else 0)
@@ -89,7 +91,7 @@ def lay(
     if len(lengths) == 1:
         rest = remark(encoder, free - held + int(drawn[-1].size))
         plan = layout(wanted, depths, opening=start + int(rest.size), size=size)
-    return _assemble([opening, rest], drawn, used, plan, wanted, lengths)
+    return _assemble([opening, rest, first], drawn, used, plan, wanted, lengths)
 
 
 def remark(encoder: Encoder, size: int) -> Ids:
