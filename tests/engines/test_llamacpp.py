@@ -219,7 +219,7 @@ def test_tokens() -> None:
 
 
 def test_other_architectures_are_named() -> None:
-    with pytest.raises(UnsupportedError, match=r"'mamba' is not supported yet; supported are llama, qwen2, qwen3, gemma3"):
+    with pytest.raises(UnsupportedError, match=r"architecture 'mamba' yet, only of llama, qwen2, qwen3, gemma3; take the"):
         read({"general.architecture": "mamba"})
 
 

@@ -48,7 +48,8 @@ def geometry(metadata: Mapping[str, Any], factors: Mapping[str, Vector]) -> Geom
     name = str(metadata.get("general.architecture"))
     if name not in ARCHITECTURES:
         raise UnsupportedError(
-            f"llama.cpp's code for architecture {name!r:.60} was not read; read are {', '.join(sorted(ARCHITECTURES))}"
+            f"llama.cpp's code for architecture {name!r:.60} was not read; take the original checkpoint, or a file of "
+            f"{', '.join(sorted(ARCHITECTURES))}"
         )
     _refuse(metadata, name)
     try:
@@ -85,16 +86,19 @@ def _refuse(metadata: Mapping[str, Any], name: str) -> None:
             )
     if name in ALWAYS_TEMPERED:
         raise UnsupportedError(
-            f"llama.cpp lets the attention temperature of {name} grow with the position, for which no plan has a word yet"
+            f"llama.cpp lets the attention temperature of {name} grow with the position, for which no plan has a word yet; "
+            "take another model"
         )
     if name in SWITCHED_OFF and metadata.get(f"{name}.rope.scaling.finetuned") is False:
-        raise UnsupportedError(f"llama.cpp rotates nothing in this file: {name}.rope.scaling.finetuned is false")
+        raise UnsupportedError(
+            f"llama.cpp rotates nothing in this file: {name}.rope.scaling.finetuned is false; take another model"
+        )
     for of_windows, of_all in OF_WINDOWS.items():
         value = metadata.get(f"{name}.{of_windows}")
         if value is not None and value != metadata.get(f"{name}.{of_all}"):
             raise UnsupportedError(
-                f"this GGUF file says {name}.{of_windows} = {value!r:.40}, so its sliding-window layers have heads of their "
-                "own, which ropewalk does not read yet"
+                f"this GGUF file says {name}.{of_windows} = {value!r:.40}: its sliding-window layers have heads of their "
+                "own, which ropewalk does not read yet; take the original checkpoint"
             )
 
 

@@ -174,7 +174,8 @@ def family_of(metadata: Mapping[str, Any]) -> Family:
     architecture = metadata["general.architecture"]
     if architecture not in FAMILIES:
         raise UnsupportedError(
-            f"GGUF architecture {architecture!r} is not supported yet; supported are {', '.join(FAMILIES)}"
+            f"no folder can be made of GGUF architecture {architecture!r:.60} yet, only of {', '.join(FAMILIES)}; take the "
+            "original checkpoint"
         )
     return FAMILIES[architecture]
 

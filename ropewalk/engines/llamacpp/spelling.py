@@ -42,6 +42,7 @@ SCALING_KEYS = (
 )
 """Whatever of these a file says about its present scaling is taken out before a new one is said."""
 LOG_MULTIPLIER = "rope.scaling.yarn_log_multiplier"
+ALONE = "layers that the plan leaves alone"
 ORIGIN_BASE = "ropewalk.origin.base"
 """Our own key: the base before any stretch of ours."""
 _KEPT = ("rope.scaling.finetuned", LOG_MULTIPLIER)
@@ -69,7 +70,7 @@ def spell_metadata(
     """
     word = _checked(metadata, plan, arch)
     before = compute_metadata(metadata, length=plan.trained_length, factors=factors or {})
-    worst: list[tuple[float, str, str]] = []
+    worst: list[tuple[bool, float, str, str]] = []
     for spelling in _spellings(metadata, plan, word, arch):
         changes = _changes(metadata, spelling.keys, plan, arch)
         tensors = {name: np.asarray(vector, dtype=np.float32) for name, vector in spelling.tensors.items()}
@@ -80,9 +81,10 @@ def spell_metadata(
         off, what = _difference(computed, plan, before)
         if off <= TOLERANCE:
             return changes, tensors
-        worst.append((off, spelling.name, what))
-    off, name, what = min(worst)
-    lost = f"would lose {what}" if math.isinf(off) else f"has {what} off by {off:.2%}"
+        # What says the stretch itself and fails elsewhere tells more than what is nearest.
+        worst.append((ALONE not in what, off, spelling.name, what))
+    _, off, name, what = min(worst)
+    lost = f"would lose {what}" if math.isinf(off) else f"has {what} off by {100 * off:.2g}%"
     raise HostError(
         f"llama.cpp cannot compute {plan.method} for {arch}: the nearest spelling, {name}, {lost}; "
         f"{_advice(metadata, plan, before, what)}"
@@ -213,7 +215,10 @@ def _difference(computed: Computed, plan: Plan, before: Computed) -> tuple[float
         there, asked = ", ".join(computed.groups), ", ".join(plan.groups)
         return math.inf, f"everything: llama.cpp has groups {there}, the plan is for {asked}"
     worst, where = 0.0, "nothing"
-    for label, word in plan.groups.items():
+    # Groups that the plan stretches come first: where they are right, the others are why it cannot be said.
+    for label, word in sorted(plan.groups.items(), key=lambda item: item[1] is None):
+        if word is None and worst > TOLERANCE:
+            break
         wanted = before.groups.get(label) if word is None else word
         found = computed.groups[label]
         if wanted is None or found is None:
@@ -221,7 +226,7 @@ def _difference(computed: Computed, plan: Plan, before: Computed) -> tuple[float
         else:
             off, what = _off(found, wanted)
         if off > worst:
-            worst, where = off, f"{what} of {'layers that the plan leaves alone, ' if word is None else ''}group {label}"
+            worst, where = off, f"{what} of group {label}{f', {ALONE},' if word is None else ''}"
     return worst, where
 
 
@@ -245,10 +250,11 @@ def _advice(metadata: Mapping[str, Any], plan: Plan, before: Computed, what: str
     row = ARCHITECTURES[arch]
     if what.startswith("the logit scale") and not row.mla:
         return f"{arch} has one temperature in llama.cpp, on cos and sin, so plan with temperature_on=rotated"
-    why = {
-        "none": f"{arch} loads no tensor of divisors, so ",
-        "longrope": "",
-    }.get(row.loads, "" if row.uses else f"{arch} loads divisors and rotates without them, so ")
+    why = "" if row.uses else f"{arch} loads divisors and rotates without them, so "
+    if row.loads == "none":
+        why = f"{arch} loads no tensor of divisors, so "
+    if ALONE in what:
+        why = f"llama.cpp gives sliding-window layers of {arch} the same, so "
     if _on_a_stretch(plan, before):
         return (
             f"{why}no stretch on top of the one that the file has can be said: say --lineage runtime to plan from its "

@@ -7,7 +7,8 @@ exact by definition: the verdict says whether it loads, how far it reads and wit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ropewalk.core.errors import PlanError, SourceError, UnsupportedError
+from ropewalk.core.errors import PlanError, RopewalkError, SourceError, UnsupportedError
+from ropewalk.core.geometry import Finding
 from ropewalk.core.plan import Frequencies, Plan
 from ropewalk.engines import llamacpp, verdicts
 from ropewalk.engines.computed import Computed
@@ -41,7 +42,7 @@ def verify(
             reference=None,
             source=source,
             verdicts=tuple(verdicts.without_reference(way) for way in ways),
-            findings=(verdicts.wrong(header.metadata, error),),
+            findings=(_wrong(header, error),),
             named=named,
         )
     full = _completed(plan, positions.words_of(found))
@@ -54,6 +55,13 @@ def verify(
         findings=found.findings,
         named=named,
     )
+
+
+def _wrong(header: Header, error: RopewalkError) -> Finding:
+    """Why the positions cannot be read, as a finding on the key that the sentence names."""
+    problem, _, mend = str(error).partition("; ")
+    field = next((key for key in sorted(header.metadata, key=len, reverse=True) if key in problem), "general.architecture")
+    return Finding(field=field, severity="error", problem=problem, mend=mend or "take another file")
 
 
 def _completed(plan: Plan, own: Mapping[str, Frequencies | None]) -> Plan:
