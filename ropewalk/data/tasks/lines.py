@@ -62,12 +62,12 @@ class Laid:
 def lay(
     encoder: Encoder, opening: Ids, fillers: Iterable[Ids], planted: Sequence[Ids] = (), *, lengths: Sequence[int],
     tail: int, depths: Sequence[float] = (), what: str = "a line", min_fillers: int = 1,
-    first: Ids = EMPTY,
+    first: Ids = EMPTY, filling: str = REMARK,
 ) -> Laid:  # fmt: skip
     """A context that begins with `opening` and leaves `tail` tokens of each length for the question and its answer.
 
     `planted` holds a line for each depth of each stage, in the order they are to stand in; not all are used where needles
-    of several stages fall together. `first` stands between the remark and the lines. Raises `TextError` where the shortest
+    of several stages fall together. `first` stands between the remark and the lines; `filling` is said in the remark's place. Raises `TextError` where the shortest
     length has no room for its planted lines and `min_fillers` others (`what` names them), or where `fillers` end before the
     room does.
     """
@@ -89,15 +89,27 @@ def lay(
         held += int(drawn[-1].size)
     rest = EMPTY
     if len(lengths) == 1:
-        rest = remark(encoder, free - held + int(drawn[-1].size))
+        rest = remark(encoder, free - held + int(drawn[-1].size), filling)
         plan = layout(wanted, depths, opening=start + int(rest.size), size=size)
     return _assemble([opening, rest, first], drawn, used, plan, wanted, lengths)
 
 
-def remark(encoder: Encoder, size: int) -> Ids:
+def remark(encoder: Encoder, size: int, filling: str = REMARK) -> Ids:
     """The last `size` tokens of the remark, said as often as it takes."""
-    ids = encoder.ids(REMARK)
+    ids = encoder.ids(filling)
     return np.tile(ids, size // int(ids.size) + 1)[-size:] if size else EMPTY
+
+
+def listing(encoder: Encoder, items: Sequence[tuple[str, str]]) -> tuple[Ids, tuple[tuple[int, int], ...]]:
+    """An answer that lists several things, and where each lies in it; an item is what stands before it and itself."""
+    pieces, spans, at = [], [], 0
+    for before, item in items:
+        glue, ids = encoder.ids(before) if before else EMPTY, encoder.ids(f" {item}")
+        low = at + int(glue.size)
+        at = low + int(ids.size)
+        pieces += [glue, ids]
+        spans.append((low, at))
+    return np.concatenate(pieces), tuple(spans)
 
 
 def _next(stock: Iterator[Ids], num: int) -> Ids:

@@ -45,6 +45,10 @@ def layout(cuts: Sequence[int], depths: Sequence[float], *, opening: int, size: 
                 taken.append(target)
             asked[stage, index] = near
     order = sorted(range(len(taken)), key=taken.__getitem__)
+    if len(cuts) == 1:
+        # Needles that stand close go in one after another; the last of them must still end before the context does.
+        for behind, needle in enumerate(reversed(order), start=1):
+            taken[needle] = min(taken[needle], cuts[0] - behind * size)
     rank = {needle: place for place, needle in enumerate(order)}
     return Layout(positions=tuple(taken[i] for i in order), asked={key: rank[needle] for key, needle in asked.items()})
 

@@ -74,6 +74,8 @@ class Haystack:
     """Where each stage's context ends; empty means one stage, the whole context."""
     num_needles: tuple[int, ...] = ()
     """Needles in each stage's context."""
+    wording: str = "own"
+    """Whose words stand around the haystack: our own, or the name of a package or file."""
 
     def __post_init__(self) -> None:
         if not self.cuts:
