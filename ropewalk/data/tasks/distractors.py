@@ -1,10 +1,11 @@
-"""Depths for needles that nobody asks for.
+"""What stands beside a needle: others that nobody asks for, and what its value is ranked among.
 
-Some tasks mean nothing with one needle: whoever finds the odd sentence has the answer without having understood it. They plant
-others of the same form beside it, away from the depths that are asked.
+Some tasks mean nothing with one needle: whoever finds the odd sentence has the answer without having understood it. They
+plant others of the same form beside it, away from the depths that are asked.
 """
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import numpy as np
 
@@ -24,3 +25,14 @@ def spare_depths(rng: np.random.Generator, depths: Sequence[float], num: int) ->
     while len(chosen) < num:
         chosen.append(float(rng.random()))
     return tuple(chosen)
+
+
+def rivals(rng: np.random.Generator, true: str, others: Sequence[str], num: int) -> list[str]:
+    """At most `num` different strings of `others` that the true one is ranked among."""
+    known = sorted(set(others) - {true})
+    return [known[i] for i in rng.permutation(len(known))[:num]]
+
+
+def uuid(rng: np.random.Generator) -> str:
+    """A random UUID; the same on every machine."""
+    return str(UUID(bytes=rng.bytes(16), version=4))

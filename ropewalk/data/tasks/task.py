@@ -21,7 +21,7 @@ Split = Literal["measure", "train"]
 Rule = Literal["all", "any", "first-integer", "last-integer", "starts-with", "label", "rouge-l", "ratio"]
 """How a generated answer is scored; `scoring.py` says what each does."""
 FAMILIES = ("retrieval", "tracing", "aggregation", "association", "conversation")
-MODULES = ("needle",)
+MODULES = ("needle", "passkey", "niah", "tracing", "aggregation", "answers")
 """Files of this folder that hold tasks, in the order of the listing."""
 
 
@@ -49,6 +49,8 @@ class Question:
     stage: int = 0
     """Index of the cut at which it is asked."""
     rule: Rule = "all"
+    labels: tuple[str, ...] = ()
+    """All answers that might be given: the rule `label` wants the reference and none of the others."""
     budget: int = 0
     """Tokens that an answer may take when it is generated; 0 stands for the answer's own."""
 

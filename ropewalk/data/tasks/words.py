@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import TypeVar
 
 import numpy as np
 
 from ropewalk.core.errors import InputError
 from ropewalk.data.tasks.task import Split
+
+Word = TypeVar("Word")
 
 
 def _listed() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -21,10 +24,15 @@ TRAIN_EVERY = 4
 """One word of so many goes to the split `train`."""
 
 
-def dealt(words: Sequence[str], split: Split) -> tuple[str, ...]:
+def dealt(words: Sequence[Word], split: Split) -> tuple[Word, ...]:
     """The words of one split."""
     train = split == "train"
     return tuple(word for index, word in enumerate(words) if (index % TRAIN_EVERY == 0) == train)
+
+
+def num_pairs(split: Split) -> int:
+    """How many different keys a split has."""
+    return len(dealt(ADJECTIVES, split)) * len(dealt(NOUNS, split))
 
 
 def pairs(rng: np.random.Generator, num: int, split: Split) -> list[str]:

@@ -94,4 +94,4 @@ def _ruled(question: Question, text: str) -> float:
     """What the task's rule makes of a generated text."""
     from ropewalk.data.tasks.scoring import score
 
-    return float(score(question.rule, text, question.references))
+    return float(score(question.rule, text, question.references, question.labels))

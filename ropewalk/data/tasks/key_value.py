@@ -1,0 +1,94 @@
+"""A JSON object of random UUIDs: which value belongs to this key?
+
+The plainest retrieval there is: no word of it means anything, every pair looks like every other, and the pair that is
+asked stands at the depth asked. There are as many pairs as the length holds; Lost in the Middle had 75, 140 and 300,
+which come to about 4k, 8k and 16k tokens of Llama.
+
+Structure and rule: Lost in the Middle (arXiv:2307.03172, section 3), right if the answer holds the value in whatever
+case. The wording is our own. The object's last pair is in the question, so that it can be closed at every stage of a
+growing one; that pair is never asked, where the original asks any.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ropewalk.data.tasks.distractors import rivals, uuid
+from ropewalk.data.tasks.encoding import Ids
+from ropewalk.data.tasks.lines import lay
+from ropewalk.data.tasks.task import Ask, Haystack, Question, Task
+
+OPENING = {
+    "measure": "The JSON object below maps keys to values. At its end you are asked for one of its values.\n\n",
+    "train": "Here is a table of identifiers, written as JSON. Look one of them up when it has ended.\n\n",
+}
+FIRST, LINE, LAST = "{\n", ' "{key}": "{value}",\n', ' "{key}": "{value}"\n}}\n'
+QUESTION = {
+    "measure": '\nQuestion: Which value has the key "{key}"?\n',
+    "train": '\nLook up "{key}".\n',
+}
+START = {"measure": 'Answer: "{key}":', "train": 'Found: "{key}":'}
+ANSWER = ' "{value}"'
+NUM_CANDIDATES = 5
+"""Values the true one is ranked among, itself included."""
+
+
+class KeyValue(Task):
+    """Values of a JSON object, asked by key."""
+
+    id = "key-value"
+    family = "retrieval"
+    summary = "the value of one key of a long JSON object of random UUIDs"
+    source = "Lost in the Middle (arXiv:2307.03172), key-value retrieval; own wording"
+    grows = True
+
+    def build(self, ask: Ask) -> Haystack:
+        """An object of as many pairs as the length holds."""
+        encoder, split = ask.encoder, ask.split
+        rng = ask.rng(self.id, *(round(depth * 1_000_000) for depth in ask.depths))
+        pairs = [(uuid(rng), uuid(rng)) for _ in range(len(ask.depths) * len(ask.lengths))]
+        last = encoder.ids(LAST.format(key=uuid(rng), value=uuid(rng)))
+        asks = [
+            np.concatenate([last, encoder.question(QUESTION[split].format(key=k), START[split].format(key=k))])
+            for k, _ in pairs
+        ]
+        answers = [encoder.ids(ANSWER.format(value=v)) for _, v in pairs]
+        values: list[str] = []
+        laid = lay(
+            encoder, np.concatenate([encoder.head, encoder.ids(OPENING[split])]), self._others(ask, values),
+            [encoder.ids(LINE.format(key=k, value=v)) for k, v in pairs], lengths=ask.lengths, depths=ask.depths,
+            tail=max(q.size + a.size for q, a in zip(asks, answers, strict=True)), first=encoder.ids(FIRST),
+            min_fillers=NUM_CANDIDATES - 1, what=f"{len(ask.depths)} pairs and {NUM_CANDIDATES} others",
+        )  # fmt: skip
+        questions = []
+        for (stage, index), rank in laid.asked.items():
+            key, value = pairs[rank]
+            held = laid.num_lines(stage) - laid.num_planted(stage)
+            others = rivals(rng, value, values[: max(held, NUM_CANDIDATES - 1)], NUM_CANDIDATES - 1)
+            questions.append(
+                Question(
+                    key=key,
+                    references=(value,),
+                    question=asks[rank],
+                    answer=answers[rank],
+                    candidates=(answers[rank], *(encoder.ids(ANSWER.format(value=v)) for v in others)),
+                    position=laid.placed[rank],
+                    depth=laid.placed[rank] / laid.cuts[stage],
+                    asked_depth=ask.depths[index],
+                    stage=stage,
+                )
+            )
+        return Haystack(
+            context=laid.context, questions=tuple(questions), lengths=laid.lengths, seed=ask.seed, head=encoder.head,
+            cuts=laid.cuts, num_needles=tuple(laid.num_lines(stage) for stage in range(len(laid.cuts))),
+        )  # fmt: skip
+
+    def _others(self, ask: Ask, values: list[str]) -> Iterator[Ids]:
+        """Pairs without an end; their values are noted in `values`."""
+        rng = ask.rng(self.id, "others")
+        while True:
+            values.append(uuid(rng))
+            yield ask.encoder.ids(LINE.format(key=uuid(rng), value=values[-1]))
+
+
+TASKS = (KeyValue(),)
