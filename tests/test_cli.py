@@ -1,5 +1,6 @@
 """Every verb as a shell sees it: what goes to stdout and to stderr, the exit code, and what is on disk afterwards."""
 
+import io
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import ropewalk
 from ropewalk.api.runs import split_methods
 from ropewalk.cli import main, make_parser, verbs
 from ropewalk.core.errors import MethodError
+from ropewalk.core.progress import Progress
 
 COMPARE = ["--methods", "pi;yarn:beta_fast=16,beta_slow=2", "--length", "512", "--dtype", "float32", "--depths", "2"]
 COMPARE += ["--lengths", "384,512"]
@@ -103,7 +105,8 @@ def test_inspect_says_what_the_contract_lists(command: Command, tiny_checkpoint:
 def test_inspect_for_people(command: Command, tiny_checkpoint: Path) -> None:
     result = command("inspect", tiny_checkpoint)
     assert "trained for 64 tokens, reads 64, declares 64" in result.out
-    assert "all: 2 layers, rope, 16 of 16 dimensions rotated, base 10000" in result.out
+    assert "no scaling, lineage plain: never stretched" in result.out
+    assert "all: 2 layers, rope, 16 of 16 dimensions rotated (half), base 10000" in result.out
 
 
 # --- extend and convert -----------------------------------------------------------------------------------------------
@@ -160,12 +163,43 @@ def test_extend_makes_a_gguf_file_of_a_gguf_file(command: Command, tmp_path: Pat
     result = command(*extend)
     assert (result.code, result.out) == (0, f"{out}\n")
     assert "byte for byte" in result.err
+    assert "exact in llama.cpp, as their sources were read" in result.err
     found = document(command("inspect", out, "--json").out)
     assert (found["scheme"], found["lineage"], found["trained_length"]) == ("yarn", "runtime", 16384)
     assert command(*extend).refused("exists already", "--force")
     card = document(command(*extend, "--force", "--json").out)
     assert (card["verb"], card["status"], list(card["plans"])) == ("extend", "done", ["yarn"])
     assert os.listdir(out.parent) == ["long.gguf"]
+
+
+def test_extending_a_gguf_file_shows_how_far_it_is(tmp_path: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    write_gguf(tiny("llama"), tmp_path / "model.gguf", "llama", tokenizer=True)
+    shown, hidden = Terminal(), io.StringIO()
+    for number, stream in enumerate((shown, hidden)):
+        progress = Progress(stream, patience_seconds=0.0)
+        ropewalk.extend(tmp_path / "model.gguf", "yarn", length="16k", out=tmp_path / f"{number}.gguf", progress=progress)
+    assert "writing 0.gguf" in shown.getvalue()
+    assert hidden.getvalue() == ""
+
+
+def test_extend_says_which_engines_are_exact(command: Command, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    every = command("extend", tiny_checkpoint, "--method", "yarn", "--length", "256", "--out", tmp_path / "yarn")
+    assert "exact in transformers, vllm, sglang, llama.cpp, as their sources were read" in every.err
+    lists = f"longrope:short_factor={'|'.join('1' * 8)},long_factor={'|'.join('4' * 8)}"
+    some = command("extend", tiny_checkpoint, "--method", lists, "--length", "256", "--out", tmp_path / "longrope", "--json")
+    problems = [finding["problem"] for finding in document(some.out)["findings"]]
+    # vLLM reads short texts with the long list.
+    assert any(problem.startswith("vllm differs: ") for problem in problems)
+    assert any(problem.startswith("exact in transformers") for problem in problems)
+
+
+def test_extend_s_help_says_what_becomes_of_a_gguf_file(command: Command) -> None:
+    words = " ".join(command("extend", "--help").out.split())
+    assert "GGUF file is made: the same tensors byte for byte" in words
 
 
 # --- compare, measure, report -----------------------------------------------------------------------------------------

@@ -133,6 +133,17 @@ def test_bad_paths_and_names_are_one_sentence(command: Command, make: Make, tmp_
     assert command("verify", folder, "--against", tmp_path / "nowhere").refused("does not exist")
 
 
+def test_the_table_ends_with_the_sum_and_says_nothing_twice(
+    command: Command, make: Make, engines: Callable[..., None]
+) -> None:
+    engines(vllm="differs", sglang="differs", other="unsupported")
+    lines = command("verify", make(yarn())).out.splitlines()
+    assert lines[1].split() == ["engine", "verdict", "rel.", "error", "tokens", "release"]
+    assert lines.count("              it accepts 64 tokens of 32768") == 1
+    assert "              as vllm" in lines
+    assert lines[-1] == "exact in transformers; differs in vllm, sglang; not judged in other"
+
+
 # --- references -------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from ropewalk.api import provenance
 from ropewalk.api.plans import geometry
+from ropewalk.api.verdict_words import notes as engine_notes
+from ropewalk.api.verification import verify
 from ropewalk.core.errors import InputError, MethodError, SourceError
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import Method, check_stretch, find
@@ -67,11 +69,12 @@ def _check_consistent(found: Geometry) -> None:
 
 def extend(
     source: str | Path, method: str | Method, *, length: int | str, out: str | Path, lineage: Lineage | None = None,
-    force: bool = False, copy: bool = False, **options: Any,
+    force: bool = False, copy: bool = False, progress: Progress | None = None, **options: Any,
 ) -> Card:  # fmt: skip
     """Writes a checkpoint that stock transformers loads with the plan on, or a GGUF file from one. No weight is read.
 
-    Weights are hard links or share blocks where the file system can, else they are copied, as they are with `copy`. Raises
+    Weights are hard links or share blocks where the file system can, else they are copied, as they are with `copy`; the
+    tensor data of a GGUF file are copied. The card says what each engine computes from what was written. Raises
     `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`, `OutputError`, and `HostError` where no spelling says
     the plan faithfully.
     """
@@ -82,9 +85,10 @@ def extend(
     if checkpoint.kind == "gguf":
         from ropewalk.hosts import gguf
 
-        notes = gguf.write_patched(checkpoint.path, made, out, force=force, geometry=found)
+        notes = gguf.write_patched(checkpoint.path, made, out, force=force, geometry=found, progress=progress)
     else:
         notes = folder.write_extended(checkpoint, made, out, force=force, geometry=found, copy=copy)
+    notes = [*notes, *engine_notes(verify(out))]
     config = {"method": made.method, "length": made.length, "lineage": lineage, "force": force, "copy": copy}
     return _card("extend", source, out, config, found, {made.method: made.to_dict()}, notes)
 

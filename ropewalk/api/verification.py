@@ -9,30 +9,49 @@ from typing import Any
 from ropewalk.core.errors import PlanError, RopewalkError, SourceError, UnsupportedError
 from ropewalk.core.geometry import Finding
 from ropewalk.core.plan import Plan
+from ropewalk.core.progress import Progress
 from ropewalk.engines.computed import Computed
 from ropewalk.engines.mending import Mended
 from ropewalk.engines.verdicts import ENGINES, Compute, Verification
 
+LIMIT_SECONDS = 1800.0
+"""Longest that one run of one engine may take."""
 LARGEST_PLAN = 16 * 1024 * 1024
 """Bytes of the largest plan file that is read; a plan has some kilobytes."""
 
 
 def verify(
-    path: str | Path, engines: str | Sequence[str] | None = None, against: str | Path | Plan | None = None
-) -> Verification:
-    """What each engine would compute from a checkpoint, against one reference. No weight is read.
+    path: str | Path, engines: str | Sequence[str] | None = None, against: str | Path | Plan | None = None, *,
+    execute: bool = False, limit_seconds: float = LIMIT_SECONDS, progress: Progress | None = None,
+) -> Verification:  # fmt: skip
+    """What each engine would compute from a checkpoint, against one reference. No weight is read without `execute`.
 
     `engines` are names, or one text with commas; all four without. `against` is a plan, a file of `Plan.to_dict()`, or
     another checkpoint; else the reference is the checkpoint's own block, else what the newest supported transformers
     computes. A config that is wrong is an error finding; raises `SourceError` only where there is no checkpoint to judge,
     `InputError` for an unknown engine, and `PlanError` for a reference of another model.
+
+    With `execute` the engines that are installed run the checkpoint, each run at most `limit_seconds`, and an executed
+    verdict takes the place of the read one (`api.executing`). Raises besides `UnsupportedError` where there are no weights,
+    `HostError` where transformers cannot run it, and `MachineError` where a named engine, or every one, is not installed.
     """
     from ropewalk.engines import verdicts
-    from ropewalk.hosts import folder
 
     names = [name.strip() for name in engines.split(",")] if isinstance(engines, str) else engines
     chosen = None if names is None else verdicts.chosen(names)
     checkpoint = _open(path)
+    read = _read(checkpoint, chosen, against)
+    if not execute:
+        return read
+    from ropewalk.api.executing import executed
+
+    return executed(checkpoint, read, chosen, limit_seconds=limit_seconds, progress=progress)
+
+
+def _read(checkpoint: Any, chosen: Sequence[str] | None, against: str | Path | Plan | None) -> Verification:
+    """What the engines' readers say, no engine run."""
+    from ropewalk.hosts import folder
+
     reference, source = _reference(against)
     if checkpoint.kind == "adapter":
         raise folder.adapter_refused(checkpoint)
@@ -156,11 +175,13 @@ def fix(
     engines: str | Sequence[str] | None = None,
     against: str | Path | Plan | None = None,
     force: bool = False,
+    **executing: Any,
 ) -> tuple[Mended | None, Verification]:
     """Writes a copy of a checkpoint folder without the traps that have one way out, and verifies the copy.
 
     The copy is judged against the reference of the source. Where the config cannot be read nothing is written: None, and
-    the verification of the source. Raises as `verify` does, and `OutputError` for an output that exists.
+    the verification of the source. `executing` is what `verify` takes for executing the copy. Raises as `verify` does, and
+    `OutputError` for an output that exists.
     """
     from ropewalk.engines.reference import reference_of
     from ropewalk.hosts import folder
@@ -173,23 +194,4 @@ def fix(
     if against is None:
         # A mended length is what the copy is held to, not the one that was wrong.
         reference = replace(reference, length=max(reference.length, reference_of(mended.config).length))
-    return mended, replace(verify(out, engines, reference), source=before.source)
-
-
-def table(verification: Verification) -> str:
-    """The verdicts and findings for a terminal."""
-    plan = verification.reference
-    lines = []
-    if plan is not None:
-        lines.append(f"reference: {verification.source}, {plan.kind}, {plan.length} tokens")
-    width = max(len(verdict.engine) for verdict in verification.verdicts)
-    for verdict in verification.verdicts:
-        error = "" if verdict.max_relative_error is None else f"error {verdict.max_relative_error:.1e}"
-        longest = "" if verdict.max_length is None else f"up to {verdict.max_length} tokens"
-        lines.append(
-            f"{verdict.engine:<{width}}  {verdict.status:<11}  {error:<13}  {longest:<22}  {verdict.version}".rstrip()
-        )
-        lines += [f"{'':<{width}}  {text}" for text in (verdict.reason, verdict.mend and f"mend: {verdict.mend}") if text]
-    for finding in verification.findings:
-        lines.append(f"{finding.severity}: {finding.field}: {finding.problem}; {finding.mend}")
-    return "\n".join(lines)
+    return mended, replace(verify(out, engines, reference, **executing), source=before.source)

@@ -29,11 +29,17 @@ def run_convert(args: argparse.Namespace) -> int:
 
 def add_extend(verbs: Any) -> None:
     """The arguments of `extend`."""
-    parser = verbs.add_parser("extend", help="write a checkpoint with a plan on, for stock transformers")
-    parser.add_argument("source", help="folder, folder with only config.json, or hub id")
+    parser = verbs.add_parser(
+        "extend", help="write a checkpoint with a plan on, for stock transformers, vLLM, SGLang or llama.cpp"
+    )
+    parser.add_argument(
+        "source",
+        help="folder, folder with only config.json, or hub id, of which a folder is made; or a GGUF file, of which a GGUF "
+        "file is made: the same tensors byte for byte, the plan in its header",
+    )
     parser.add_argument("--method", required=True, help="such as yarn, or yarn:ramp=rotations,beta_fast=16")
     parser.add_argument("--length", required=True, help=LENGTH_HELP)
-    parser.add_argument("--out", metavar="DIR", help="the folder to make")
+    parser.add_argument("--out", metavar="PATH", help="the folder to make, or of a GGUF file the file, such as other.gguf")
     add_lineage(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument(
@@ -45,7 +51,7 @@ def add_extend(verbs: Any) -> None:
     )
     parser.add_argument("--text", nargs="+", metavar="FILE", help="with --profiles: measure what each costs in the window")
     parser.add_argument("--copy", action="store_true", help="copy the weights, where links to the source would do")
-    parser.add_argument("--force", action="store_true", help="replace a checkpoint folder that is there")
+    parser.add_argument("--force", action="store_true", help="replace a checkpoint folder, or GGUF file, that is there")
     add_json(parser)
     parser.set_defaults(verb=run_extend)
 
@@ -54,6 +60,7 @@ def run_extend(args: argparse.Namespace) -> int:
     """`ropewalk extend SOURCE --method M --length N --out DIR`."""
     from ropewalk.api.checkpoints import extend, plan_to_write
     from ropewalk.core.errors import OutputError
+    from ropewalk.core.progress import Progress
 
     if args.flags is not None:
         return _flags(args)
@@ -65,9 +72,10 @@ def run_extend(args: argparse.Namespace) -> int:
         plan, _ = plan_to_write(args.source, args.method, length=args.length, lineage=args.lineage)
         return print_json(plan.to_dict()) if args.json else _print_plan(plan)
     if args.out is None:
-        raise OutputError("extend needs a folder to make; say --out DIR, or --dry-run to see the plan")
+        raise OutputError("extend needs a folder or file to make; say --out PATH, or --dry-run to see the plan")
     card = extend(
-        args.source, args.method, length=args.length, out=args.out, lineage=args.lineage, force=args.force, copy=args.copy
+        args.source, args.method, length=args.length, out=args.out, lineage=args.lineage, force=args.force, copy=args.copy,
+        progress=Progress(),
     )  # fmt: skip
     return print_card(card, args)
 

@@ -6,6 +6,14 @@ from typing import Any
 from ropewalk.cli.options import add_json, add_lineage, print_json
 from ropewalk.core.errors import near
 
+LINEAGES = {
+    "plain": "never stretched",
+    "runtime": "stretched without training",
+    "trained": "trained at its stretch",
+    "unknown": "stretched, and nothing says whether it was trained so; say --lineage trained or runtime",
+}
+"""Lineage to what it means."""
+
 
 def add_methods(verbs: Any) -> None:
     """The arguments of `methods`."""
@@ -58,13 +66,14 @@ def run_inspect(args: argparse.Namespace) -> int:
     if args.json:
         return print_json(found.to_dict())
     print(f"{found.model_type}: {found.num_layers} layers, {found.num_heads} heads ({found.num_kv_heads} for keys), "
-          f"head dimension {found.head_dim}, layout {found.layout}")  # fmt: skip
-    print(f"scaling {found.scheme}, lineage {found.lineage}")
+          f"head dimension {found.head_dim}")  # fmt: skip
+    scheme = "no scaling" if found.scheme == "default" else f"scaling {found.scheme}"
+    print(f"{scheme}, lineage {found.lineage}: {LINEAGES[found.lineage]}")
     print(f"trained for {found.original_length} tokens, reads {found.trained_length}, declares {found.declared_length}")
     for group in found.groups:
         print(f"  {group.label}: {len(group.layers)} layers, {_group_words(group, found.trained_length)}")
     for finding in found.findings:
-        print(f"  {finding.severity}: {finding.field}: {finding.problem}; {finding.mend}")
+        print(f"{finding.severity}: {finding.field}: {finding.problem}; {finding.mend}")
     return 0
 
 
@@ -74,7 +83,8 @@ def _group_words(group: Any, length: int) -> str:
     from ropewalk.core.geometry import rotations
 
     turns = rotations(group.inv_freq, length)
-    words = f"{group.position}, {group.rotary_dim} of {group.head_dim} dimensions rotated, base {group.base:g}"
+    words = f"{group.position}, {group.rotary_dim} of {group.head_dim} dimensions rotated ({group.layout}), "
+    words += "no single base" if group.base is None else f"base {group.base:g}"
     words += f", {int((turns >= 1).sum())} of {turns.size} pairs turn at least once in {length} tokens"
     if group.attention_factor != 1.0:
         words += f", attention factor {group.attention_factor:.4f}"

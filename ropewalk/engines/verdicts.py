@@ -12,7 +12,7 @@ import importlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal
 
@@ -43,6 +43,24 @@ ENGINES: dict[str, Callable[[], ModuleType]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """What an execution measured: mean KL(transformers || engine) over the probed positions, nats."""
+
+    checkpoint: float
+    control: float
+    """Of the same length by a changed base alone: what the engine's kernels and dtype cost."""
+    swapped: float
+    """Of the control's answers taken for the checkpoint's: what the probes can tell apart."""
+    num_positions: int
+    num_tokens: int
+    """Of the longest request."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as `verify --json` shows them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """One engine against the reference."""
 
@@ -63,14 +81,23 @@ class Verdict:
     reason: str = ""
     mend: str = ""
     how: Literal["read", "executed"] = "read"
+    kl_nats: Divergence | None = None
+    """Only where the engine was executed."""
+    read: "Verdict | None" = None
+    """What reading the engine's source had said, where it was executed."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as `verify --json` shows it."""
+        """The verdict as `verify --json` shows it; `kl_nats` and `read` are there where it was executed."""
         names = (
             "engine", "version", "status", "max_relative_error", "first_dimension", "worst_dimension", "attention_factor",
             "max_length", "reason", "mend", "how",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        shown = {name: getattr(self, name) for name in names}
+        if self.kl_nats is not None:
+            shown["kl_nats"] = self.kl_nats.to_dict()
+        if self.read is not None:
+            shown["read"] = self.read.to_dict()
+        return shown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """A probe's process: what it answers, how it fails, and that nothing of it stays behind."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from ropewalk.core.errors import HostError, InputError, MachineError
 from ropewalk.hosts.executed import child
 from ropewalk.hosts.executed.child import Probe, probe
-from ropewalk.hosts.executed.environments import OLDEST, python_of
+from ropewalk.hosts.executed.environments import OLDEST, missing, python_of
 
 
 @pytest.fixture
@@ -42,6 +43,44 @@ def test_an_environment_is_found_by_its_stamp_and_an_unfinished_one_is_not(no_en
     assert python_of("vllm") == no_engines / "vllm-000000000000" / "bin" / "python"
 
 
+def test_an_environment_that_a_user_made_needs_no_stamp(no_engines):
+    assert python_of("vllm") is None
+    python = no_engines / "vllm" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert python_of("vllm") == python
+
+
+def test_this_python_comes_before_the_environments(no_engines, monkeypatch):
+    python = no_engines / "vllm" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    (no_engines / "site" / "vllm").mkdir(parents=True)
+    monkeypatch.syspath_prepend(no_engines / "site")
+    # A folder of that name, such as a clone of the engine, is no package that could be imported.
+    assert python_of("vllm") == python
+    (no_engines / "site" / "vllm" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    assert python_of("vllm") == Path(sys.executable)
+
+
+def test_without_the_variable_the_working_directory_is_looked_at(no_engines, monkeypatch):
+    monkeypatch.delenv("ROPEWALK_ENGINES")
+    monkeypatch.chdir(no_engines)
+    python = no_engines / ".engines" / "llamacpp" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert python_of("llama.cpp") == python
+
+
+def test_what_is_missing_is_said_with_the_commands_that_install_it(no_engines):
+    place = no_engines / "llamacpp"
+    assert missing("llama.cpp") == (
+        f"llama.cpp is not installed here: this Python does not import xllamacpp and there is no environment {place}; "
+        f"run python -m venv {place} and {place}/bin/pip install xllamacpp numpy, or make engines in a checkout of ropewalk"
+    )
+
+
 def test_transformers_of_this_python_is_the_newest(no_engines):
     assert python_of("transformers") == Path(sys.executable)
     assert python_of(OLDEST) is None
@@ -53,7 +92,7 @@ def test_an_engine_without_a_probe_is_refused(no_engines):
 
 
 def test_an_engine_that_is_not_there_is_a_machine_error(no_engines):
-    with pytest.raises(MachineError, match=r"transformers-oldest is not installed here; make engines sets it up"):
+    with pytest.raises(MachineError, match=r"transformers-oldest is not installed here: there is no environment"):
         probe(OLDEST, Probe(checkpoint=no_engines))
 
 

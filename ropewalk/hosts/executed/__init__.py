@@ -3,7 +3,7 @@
 from ropewalk.hosts.executed import wire
 from ropewalk.hosts.executed.child import Answer, Probe, probe
 from ropewalk.hosts.executed.divergence import kl
-from ropewalk.hosts.executed.environments import python_of
+from ropewalk.hosts.executed.environments import missing, python_of
 from ropewalk.hosts.executed.execution import execute
 
-__all__ = ["Answer", "Probe", "execute", "kl", "probe", "python_of", "wire"]
+__all__ = ["Answer", "Probe", "execute", "kl", "missing", "probe", "python_of", "wire"]

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from ropewalk.core.errors import HostError, MachineError
 from ropewalk.hosts.executed import wire
-from ropewalk.hosts.executed.environments import OLDEST, python_of
+from ropewalk.hosts.executed.environments import OLDEST, missing, python_of
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -83,8 +84,10 @@ def probe(engine: str, asked: Probe, *, limit_seconds: float = LONGEST_SECONDS) 
     """
     python = python_of(engine)
     if python is None:
-        raise MachineError(f"{engine} is not installed here; make engines sets it up in an environment of its own")
-    raw = _run(engine, [str(python), "-E", "-s", wire.__file__, _script(engine)], _job(engine, asked), asked, limit_seconds)
+        raise MachineError(missing(engine))
+    # Another environment must not see the user's own site-packages; in ours they are where the engine was found.
+    alone = [] if str(python) == sys.executable else ["-E", "-s"]
+    raw = _run(engine, [str(python), *alone, wire.__file__, _script(engine)], _job(engine, asked), asked, limit_seconds)
     return Answer(
         engine=engine,
         version=str(raw["version"]),

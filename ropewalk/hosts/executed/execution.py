@@ -1,136 +1,144 @@
 """`verify --execute`: a checkpoint in the engines that are installed, held against transformers on the same checkpoint.
 
-Each engine runs the checkpoint and a control: the same weights with the context stretched by a changed base, the one
-spelling that no engine can misread. What an engine's kernels and dtype cost shows in the control; an engine is `exact` when
-the checkpoint costs at most twice that. The probes must also be able to tell: the control's numbers, taken for the
-checkpoint's, must be further off by a margin.
+Each engine runs the checkpoint and its control (`bench`). What an engine's kernels and dtype cost shows in the control; an
+engine is `exact` when the checkpoint costs at most twice that. The probes must also be able to tell: the control's numbers,
+taken for the checkpoint's, must be further off by a margin.
 
-Token ids are drawn once from a seed and repeated: what comes next can then be known from what came before, at a distance,
-so it hangs on positions, and no tokenizer is needed. Given up: real text, and lengths beyond `MOST_TOKENS`.
+transformers is the reference and cannot be judged by itself: its oldest supported release is. A verdict without `kl_nats`
+that does not say `refuses` is of an engine that was not run. Given up: an engine and its reference at the same time, which
+would need twice the memory.
 """
 
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from ropewalk.core.errors import HostError, UnsupportedError
-from ropewalk.core.geometry import Geometry, Group, geometric
-from ropewalk.core.plan import Frequencies, Plan
+from ropewalk.core.errors import HostError, InputError, MachineError
 from ropewalk.core.progress import Progress
-from ropewalk.engines.verdicts import Status, Verdict, chosen
+from ropewalk.engines.verdicts import Divergence, Status, Verdict, chosen
 from ropewalk.hosts import folder
-from ropewalk.hosts.executed.child import Answer, Probe, probe
+from ropewalk.hosts.executed.bench import MOST_TOKENS, Bench, bench_of
+from ropewalk.hosts.executed.child import LONGEST_SECONDS, Answer
 from ropewalk.hosts.executed.divergence import kl
-from ropewalk.hosts.executed.environments import OLDEST, PACKAGES, python_of
+from ropewalk.hosts.executed.environments import OLDEST, PACKAGES, missing, python_of
 
-MOST_TOKENS = 10_240
-"""Longest request, tokens: ten thousand tokens are a minute on two cores for a model of 135M weights."""
-NUM_POSITIONS = 16
 TIMES_CONTROL = 2.0
 """An engine is `exact` up to this many times the control's divergence."""
 MARGIN = 5.0
 """The control, taken for the checkpoint, must be at least this many times further off than the engine is."""
 ROUNDING = 1e-5
 """Nats that are nothing: what float32 in another order costs between two engines, and what hangs on single positions."""
-PERIOD = 1009
-"""Tokens after which the drawn ids repeat; a prime, so that no stride of an engine's blocks falls on it."""
-DTYPES = {"transformers": "float32", "vllm": "bfloat16"}
-"""Engine to the dtype it is run in; its reference is run in the same."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Bench:
-    """What all engines share: one checkpoint, its control, and the probes."""
-
-    plan: Path
-    control: Path
-    ids: tuple[int, ...]
-    positions: tuple[int, ...]
-
-    def ask(self, engine: str, path: Path, dtype: str) -> Answer:
-        return probe(engine, Probe(checkpoint=path, token_ids=self.ids, positions=self.positions, dtype=dtype))
+DTYPES = {"transformers": "float32", "vllm": "bfloat16", "llama.cpp": "float32"}
+"""Engine to the dtype it is run in; its reference is run in the same. A GGUF file's weights have their own."""
+RUNS = 4
+"""Runs for each engine: two of its own, two of transformers."""
 
 
 def execute(
     path: str | Path, engines: Sequence[str] | None = None, *, progress: Progress | None = None,
-    token_ids: Sequence[int] | None = None, most_tokens: int = MOST_TOKENS,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """A verdict for each engine, as `verify --json` shows them, with `how` = `executed`; all engines without `engines`.
+    token_ids: Sequence[int] | None = None, most_tokens: int = MOST_TOKENS, limit_seconds: float = LONGEST_SECONDS,
+) -> list[Verdict]:  # fmt: skip
+    """A verdict for each engine with `how` = `executed`; of all engines without `engines`.
 
-    An engine that is not installed, or that cannot run here, is `unsupported`, which says nothing of the checkpoint. Raises
-    `InputError` for an unknown engine, `SourceError` for a broken source, `UnsupportedError` for a source that is no folder
-    with weights, and `MachineError` where transformers, which every engine is held against, is missing or fails.
+    Without `engines` one that is not installed, or that this machine gives up on, is `unsupported`, which says nothing of
+    the checkpoint. Raises `InputError` for an engine that is unknown or that cannot be executed on this source,
+    `SourceError` for a broken source, `UnsupportedError` for one without weights, `HostError` where transformers itself
+    cannot run the checkpoint, and `MachineError` where transformers, a named engine or every engine is not installed or
+    passes the limit of one run.
     """
     names = chosen(engines)
     checkpoint = folder.open_checkpoint(path, weights=True)
-    if checkpoint.kind != "folder":
-        raise UnsupportedError(
-            f"{checkpoint.path} is a {checkpoint.kind}, and engines are executed on folders with weights; "
-            "make one of a GGUF file with ropewalk convert"
+    cannot = {name: why for name in names if (why := _cannot(name, checkpoint.kind))}
+    _check(names, cannot, named=engines is not None, gguf=checkpoint.kind == "gguf")
+    runs = [name for name in names if name not in cannot and python_of(_ran(name)) is not None]
+    failures: dict[str, MachineError] = {}
+    rows = {name: _not_run(name, f"not executed: {cannot.get(name) or missing(_ran(name))}") for name in names}
+    if progress is not None:
+        progress.plan(RUNS * len(runs))
+    with bench_of(
+        checkpoint, token_ids=token_ids, most_tokens=most_tokens, limit_seconds=limit_seconds, progress=progress
+    ) as bench:
+        for name in runs:
+            try:
+                rows[name] = _row(bench, name)
+            except MachineError as error:
+                failures[name] = error
+                rows[name] = _not_run(name, f"not executed: {error}")
+    if failures and (engines is not None or len(failures) == len(runs)):
+        raise next(iter(failures.values()))
+    return [rows[name] for name in names]
+
+
+def _ran(engine: str) -> str:
+    """What is run for an engine: transformers, which is the reference, is judged by its oldest supported release."""
+    return OLDEST if engine == "transformers" else engine
+
+
+def _cannot(engine: str, kind: str) -> str:
+    """Why an engine cannot be executed on a source of this kind, whatever is installed; empty if it can."""
+    if engine not in PACKAGES:
+        return "ropewalk has no probe for it"
+    if engine == "llama.cpp" and kind != "gguf":
+        return "it reads GGUF files, and this is a folder"
+    return "it does not read GGUF files" if engine != "llama.cpp" and kind == "gguf" else ""
+
+
+def _check(names: Sequence[str], cannot: dict[str, str], *, named: bool, gguf: bool) -> None:
+    """Raises `InputError` for a named engine that cannot be executed here, and `MachineError` for what is not installed."""
+    if named and cannot:
+        name, why = next(iter(cannot.items()))
+        raise InputError(
+            f"{name} cannot be executed on this source: {why}; leave it out of --engines, or leave --execute out"
         )
-    geometry = folder.geometry_of(checkpoint)
-    # Beside the checkpoint the control's weights are hard links; elsewhere they may have to be copied.
-    beside = checkpoint.path.parent if os.access(checkpoint.path.parent, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="ropewalk-executed-", dir=beside) as place:
-        control = Path(place) / "control"
-        folder.write_extended(checkpoint, control_of(geometry), control, geometry=geometry)
-        longest = min(most_tokens, geometry.declared_length)
-        ids = tuple(token_ids or drawn_ids(int(checkpoint.config.get("vocab_size", 256)), longest))[:longest]
-        bench = _Bench(
-            plan=checkpoint.path, control=control, ids=ids, positions=positions_of(geometry.original_length, len(ids))
-        )
-        return [_row(bench, name, progress).to_dict() for name in names]
+    if python_of("transformers") is None:
+        raise MachineError(missing("transformers"))
+    absent = [name for name in names if name not in cannot and python_of(_ran(name)) is None]
+    if absent and (named or len(absent) + len(cannot) == len(names)):
+        # Of several that are missing, the one that people serve with.
+        raise MachineError(missing(_ran("vllm" if "vllm" in absent and not gguf else absent[0])))
 
 
-def control_of(geometry: Geometry) -> Plan:
-    """The same length by a changed base alone: NTK-aware, b * s^(d / (d - 2)), on every group that a plan changes.
-
-    Where the checkpoint is not stretched, the base of a stretch of two.
-    """
-    length = max(geometry.declared_length, geometry.trained_length)
-    stretch = length / geometry.original_length
-    extended = {group.label for group in geometry.extended_groups}
-    return Plan(
-        method="abf",
-        options={},
-        kind="static",
-        original_length=geometry.original_length,
-        trained_length=geometry.trained_length,
-        length=length,
-        factor=stretch,
-        groups={
-            group.label: _rebased(group, max(stretch, 2.0)) if group.label in extended else None for group in geometry.groups
-        },
+def _row(bench: Bench, engine: str) -> Verdict:
+    """One engine's verdict."""
+    ran, dtype = _ran(engine), DTYPES[engine]
+    try:
+        own = bench.ask(ran, bench.engine.checkpoint, dtype)
+    except HostError as error:
+        return _refused(bench, engine, error)
+    try:
+        control = bench.ask(ran, bench.engine.control, dtype)
+    except HostError as error:
+        return _not_run(engine, f"executed without a verdict: it runs the checkpoint and not its control ({error})")
+    reference, moved = (
+        bench.ask("transformers", path, dtype) for path in (bench.reference.checkpoint, bench.reference.control)
+    )
+    found = Divergence(
+        checkpoint=_mean(reference, own),
+        control=_mean(moved, control),
+        swapped=_mean(reference, control),
+        num_positions=len(bench.positions),
+        num_tokens=len(bench.ids),
+    )
+    status, reason = judge(found.checkpoint, found.control, found.swapped)
+    weights = "weights as in the file, cache float32" if bench.engine != bench.reference else dtype
+    return Verdict(
+        engine=engine,
+        version=f"{own.version}, {weights}, against transformers {reference.version}",
+        status=status,
+        reason=f"{reason}; {found.num_positions} positions of {found.num_tokens} tokens",
+        mend="" if status == "exact" else "serve it with an engine that is exact, or write the plan in another spelling",
+        how="executed",
+        kl_nats=found,
     )
 
 
-def _rebased(group: Group, stretch: float) -> Frequencies:
-    base = group.origin_base if group.origin_base is not None else group.base
-    assert base is not None
-    dimensions = group.rotary_dim
-    return Frequencies(inv_freq=geometric(base * stretch ** (dimensions / max(dimensions - 2, 1)), dimensions))
-
-
-def positions_of(original_length: int, num_tokens: int) -> tuple[int, ...]:
-    """Where to probe: half inside the original window and half beyond it, or all inside where the request ends there."""
-    last = num_tokens - 1
-    if last <= original_length:
-        return tuple(sorted({int(one) for one in np.linspace(max(1, last // 8), last, NUM_POSITIONS)}))
-    inside = np.linspace(original_length // 8, original_length - 1, NUM_POSITIONS // 2)
-    beyond = np.linspace(original_length + 1, last, NUM_POSITIONS // 2)
-    return tuple(sorted({int(one) for one in (*inside, *beyond)}))
-
-
-def drawn_ids(vocabulary: int, length: int) -> tuple[int, ...]:
-    """Token ids drawn from a fixed seed, repeated every `PERIOD`; int [length]."""
-    once = np.random.default_rng(20).integers(0, vocabulary, size=min(PERIOD, length))
-    return tuple(int(one) for one in np.resize(once, length))
+def _refused(bench: Bench, engine: str, error: HostError) -> Verdict:
+    """A refusal is the checkpoint's only where the control runs; else the engine runs nothing of this model here."""
+    try:
+        bench.ask(_ran(engine), bench.engine.control, DTYPES[engine])
+    except HostError:
+        return _not_run(engine, f"executed without a verdict: it runs neither the checkpoint nor its control here ({error})")
+    mend = "write the config anew with ropewalk extend, or ropewalk verify PATH --fix --out DIR"
+    return Verdict(engine=engine, version="", status="refuses", reason=str(error), mend=mend, how="executed")
 
 
 def judge(own: float, control: float, apart: float) -> tuple[Status, str]:
@@ -144,35 +152,10 @@ def judge(own: float, control: float, apart: float) -> tuple[Status, str]:
     return "exact", f"{said}; the control taken for the checkpoint is {apart:.1e} off"
 
 
-def _row(bench: _Bench, engine: str, progress: Progress | None) -> Verdict:
-    """One engine's verdict; transformers, which is the reference, is judged by its oldest supported release."""
-    ran = OLDEST if engine == "transformers" else engine
-    if engine not in PACKAGES or engine == "llama.cpp":
-        reads = "it reads GGUF files, not folders" if engine == "llama.cpp" else "ropewalk has no probe for it"
-        return _said(engine, "", "unsupported", f"not executed: {reads}", "read its verdict without --execute")
-    if python_of(ran) is None:
-        return _said(engine, "", "unsupported", "not executed: it is not installed here", "set it up with make engines")
-    dtype = DTYPES[engine]
-    with progress.task(f"{engine} on {bench.plan.name}") if progress else nullcontext():
-        reference, moved = (bench.ask("transformers", path, dtype) for path in (bench.plan, bench.control))
-        try:
-            own, control = (bench.ask(ran, path, dtype) for path in (bench.plan, bench.control))
-        except HostError as error:
-            return _said(engine, "", "refuses", str(error), "read its verdict without --execute, which says what it refuses")
-    status, reason = judge(
-        _mean(reference, own),
-        _mean(moved, control),
-        float(kl(reference.log_probabilities, control.log_probabilities).mean()),
-    )
-    version = f"{own.version}, {dtype}, against transformers {reference.version}"
-    return _said(
-        engine, version, status, reason, "" if status == "exact" else "compare it with its verdict without --execute"
-    )
-
-
 def _mean(reference: Answer, engine: Answer) -> float:
     return float(kl(reference.log_probabilities, engine.log_probabilities).mean())
 
 
-def _said(engine: str, version: str, status: Status, reason: str, mend: str) -> Verdict:
-    return Verdict(engine=engine, version=version, status=status, reason=reason, mend=mend, how="executed")
+def _not_run(engine: str, reason: str) -> Verdict:
+    mend = "read its verdict without --execute"
+    return Verdict(engine=engine, version="", status="unsupported", reason=reason, mend=mend, how="executed")
