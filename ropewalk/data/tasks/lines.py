@@ -1,11 +1,12 @@
 """Haystacks made of lines, exact to the token, with lines put in at depths of one length or of every stage of a growing one.
 
-Lines cannot hit a length by themselves. A haystack of one length is filled by a remark at its start, cut to fit; its length
-is exact. A growing one has no remark, for what stands at the start would have to fit every stage: each stage ends at the last
-line that fits, and the true lengths, each below what was asked by less than a line, are returned and recorded.
+Lines cannot hit a length by themselves. A haystack of one length is filled by a remark at its start, cut to fit; its
+length is exact. A growing one has no remark, for what stands at the start would have to fit every stage: each stage ends
+at the last line that fits, and the true lengths, each below what was asked by less than a line, are returned and
+recorded.
 
-A planted line stands at the line break nearest to its depth, so depths are near, not at, what was asked. No line lies across
-a stage's end.
+A planted line stands at the line break nearest to its depth, so depths are near, not at, what was asked. No line lies
+across a stage's end.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -21,7 +21,10 @@ Split = Literal["measure", "train"]
 Rule = Literal["all", "any", "first-integer", "last-integer", "starts-with", "label", "rouge-l", "ratio"]
 """How a generated answer is scored; `scoring.py` says what each does."""
 FAMILIES = ("retrieval", "tracing", "aggregation", "association", "conversation")
-MODULES = ("needle", "passkey", "niah", "tracing", "aggregation", "answers")
+MODULES = (
+    "needle", "passkey", "niah", "tracing", "aggregation", "answers",
+    "key_value", "records", "topics", "first_sentence", "association", "conversation",
+)  # fmt: skip
 """Files of this folder that hold tasks, in the order of the listing."""
 
 
