@@ -132,7 +132,7 @@ def write(rng: np.random.Generator, request: Request, split: Split) -> str:
 
 
 def _one(rng: np.random.Generator, ways: Sequence[str]) -> str:
-    return ways[rng.integers(len(ways))]
+    return ways[int(rng.integers(len(ways)))]
 
 
 def _planted(rng: np.random.Generator, split: Split, num: int) -> tuple[list[Written], list[Request]]:

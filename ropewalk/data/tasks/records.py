@@ -113,8 +113,15 @@ class Records(Task):
                     record, position = planted[rank], laid.placed[rank]
                 held = told[: max(laid.num_lines(stage) - laid.num_planted(stage), NUM_CANDIDATES)]
                 others = rivals(rng, record.value, [other.value for other in held], NUM_CANDIDATES - 1)
-                place = {"position": position, "depth": position / cut, "asked_depth": depth, "stage": stage}
-                questions.append(replace(_question(ask, record, others), **place))
+                questions.append(
+                    replace(
+                        _question(ask, record, others),
+                        position=position,
+                        depth=position / cut,
+                        asked_depth=depth,
+                        stage=stage,
+                    )
+                )
         return questions
 
 
