@@ -1,7 +1,8 @@
 """Broken configs, safetensors headers and indexes: one of our sentences or a whole output, never a crash, a hang or a part.
 
 Every case begins as a real file and is then damaged: fields replaced, removed or added anywhere in its tree, or bytes
-changed, cut and repeated. A quick run does some hundred cases; `-m slow` does more than ten thousand.
+changed, cut and repeated. A quick run does some hundred cases; `-m slow` six thousand, and four thousand GGUF files in
+`test_gguf_fuzz`.
 """
 
 import contextlib
@@ -26,8 +27,8 @@ import ropewalk
 from ropewalk.core.errors import RopewalkError
 from ropewalk.hosts.folder import open_checkpoint
 
-QUICK, FULL = 120, 3400
-"""Cases of each of the three readers; the full run is three times the second number."""
+QUICK, FULL = 120, 2000
+"""Cases of each of the three readers. With those of `test_gguf_fuzz` the full run has ten thousand."""
 HANG_SECONDS = 20
 """A case that takes longer is stopped as a hang; the slowest takes hundredths of a second."""
 INDEX = "model.safetensors.index.json"
@@ -231,6 +232,7 @@ def fuzz(name: str, cases: int, tmp_path: Path) -> int:
         run()
     finally:
         signal.signal(signal.SIGALRM, held)
+    print(f"{len(extended)} damaged cases of {name}: {sum(extended)} extended all the same, no crash")
     assert len(extended) >= cases
     return sum(extended)
 
@@ -244,5 +246,5 @@ def test_some_hundred_cases(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_ten_thousand_cases(name: str, tmp_path: Path) -> None:
+def test_two_thousand_cases(name: str, tmp_path: Path) -> None:
     assert 0 < fuzz(name, FULL, tmp_path) < FULL

@@ -130,7 +130,8 @@ def windowed(architecture: str, metadata: Mapping[str, Any]) -> list[bool]:
     """Which layers llama.cpp takes for sliding-window layers with numbers of their own, [block_count]."""
     row = ARCHITECTURES[architecture]
     num_layers = _whole(metadata.get(f"{architecture}.block_count"), 1)
-    if not row.period or not metadata.get(f"{architecture}.attention.sliding_window"):
+    window = metadata.get(f"{architecture}.attention.sliding_window")
+    if not row.period or type(window) is not int or not window:
         return [False] * num_layers
     pattern = metadata.get(f"{architecture}.attention.sliding_window_pattern")
     if isinstance(pattern, np.ndarray | list | tuple):

@@ -90,7 +90,7 @@ def compute_metadata(metadata: Mapping[str, Any], *, length: int, factors: Mappi
     """
     architecture = metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
-        return _nothing(unsupported=f"llama.cpp's code for architecture {architecture!r} was not read")
+        return _nothing(unsupported=f"llama.cpp's code for architecture {architecture!r:.60} was not read")
     try:
         layers = layers_of(Scaling(metadata, factors))
     except Refused as error:
@@ -174,7 +174,7 @@ class Scaling:
         self.context = self._whole("context_length")
         self.dim = self._rotary_dim()
         kind = metadata.get(f"{self.architecture}.rope.scaling.type", "linear")
-        if kind not in TYPES:
+        if not isinstance(kind, str) or kind not in TYPES:
             raise Refused(f"llama.cpp stops at rope.scaling.type {kind!r:.40}, known are {', '.join(TYPES)}")
         self.kind: str = kind
         said = self._number("rope.scaling.factor", self._number("rope.scale_linear", 0.0, least=0.0), least=0.0)
@@ -296,7 +296,7 @@ class Scaling:
         if type(said) is not int or said < 2 or said % 2 or said > 1 << 16:
             raise SourceError(f"heads would rotate {said!r:.40} dimensions, expected an even number")
         whole = self.metadata.get(f"{self.architecture}.attention.key_length", said)
-        if self.row.whole and whole != said:
+        if self.row.whole and (type(whole) is not int or whole != said):
             raise Refused(f"llama.cpp stops at {self.architecture}.rope.dimension_count = {said}, it expects {whole!r:.40}")
         return said
 

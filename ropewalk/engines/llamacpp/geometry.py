@@ -80,7 +80,7 @@ def geometry(metadata: Mapping[str, Any], factors: Mapping[str, Vector]) -> Geom
 def _refuse(metadata: Mapping[str, Any], name: str) -> None:
     for key, harmless in NO_WORD.items():
         value = metadata.get(f"{name}.{key}")
-        if value is not None and value not in harmless:
+        if value is not None and (not isinstance(value, float) or value not in harmless):
             raise UnsupportedError(
                 f"this GGUF file says {name}.{key} = {value!r:.40}, for which no plan has a word yet; take another model"
             )
@@ -95,7 +95,8 @@ def _refuse(metadata: Mapping[str, Any], name: str) -> None:
         )
     for of_windows, of_all in OF_WINDOWS.items():
         value = metadata.get(f"{name}.{of_windows}")
-        if value is not None and value != metadata.get(f"{name}.{of_all}"):
+        said = metadata.get(f"{name}.{of_all}")
+        if value is not None and (type(value) is not int or type(said) is not int or value != said):
             raise UnsupportedError(
                 f"this GGUF file says {name}.{of_windows} = {value!r:.40}: its sliding-window layers have heads of their "
                 "own, which ropewalk does not read yet; take the original checkpoint"

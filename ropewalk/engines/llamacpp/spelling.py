@@ -202,7 +202,12 @@ def _changes(metadata: Mapping[str, Any], keys: Mapping[str, Any], plan: Plan, a
     wanted |= {f"{arch}.{key}": value for key, value in keys.items()}
     declared = metadata.get(f"{arch}.context_length")
     wanted[f"{arch}.context_length"] = max(plan.length, declared if type(declared) is int else 0)
-    return {key: value for key, value in wanted.items() if metadata.get(key) != value}
+    return {key: value for key, value in wanted.items() if not _same(metadata.get(key), value)}
+
+
+def _same(there: Any, wanted: Any) -> bool:
+    """Whether a key says this already; a list, which no key of ours is, never does."""
+    return type(there) is type(wanted) and bool(there == wanted)
 
 
 def _difference(computed: Computed, plan: Plan, before: Computed) -> tuple[float, str]:

@@ -320,14 +320,14 @@ def _place(
 def _alignment(cursor: _Cursor, metadata: Mapping[str, Any]) -> int:
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 8 <= alignment <= 1 << 20 or alignment % 8:
-        raise cursor.broken(f"general.alignment is {alignment!r}, expected a multiple of 8")
+        raise cursor.broken(f"general.alignment is {alignment!r:.40}, expected a multiple of 8")
     return alignment
 
 
 def _check(cursor: _Cursor, metadata: Mapping[str, Any]) -> None:
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
-        raise cursor.broken(f"general.architecture is {architecture!r}, expected the name of a model family")
+        raise cursor.broken(f"general.architecture is {architecture!r:.40}, expected the name of a model family")
     parts = metadata.get("split.count", 0)
     if isinstance(parts, int) and parts > 1:
         raise UnsupportedError(

@@ -145,7 +145,9 @@ def _pieces(header: Header, tensor: TensorInfo, target: Target, dtype: str) -> I
         for start in range(0, num_rows, step):
             stop = min(start + step, num_rows)
             rows = _rows(file, tensor, row_bytes, start, stop, order)
-            values = dequantize(rows.view(_storage(tensor)), kind).astype(np.float32, copy=False)
+            # A scale that is no number is found below, in the values.
+            with np.errstate(all="ignore"):
+                values = dequantize(rows.view(_storage(tensor)), kind).astype(np.float32, copy=False)
             if target.added:
                 values = values - np.float32(target.added)
             yield _cast(values, tensor.name, header.path, dtype)
