@@ -4,24 +4,29 @@
 
 - `cases`: mean KL to the reference at sixteen positions, for the plan, the control, the plan off, and four wrong
   checkpoints of a plan of four times the length.
-- `caches`: the plan with a key-value cache of fewer bits, against the same reference.
+- `caches`: the plan, and the plan off, with a key-value cache of fewer bits, against the same reference and against the same
+  engine with a full one.
 - `needle`: whether a code planted beyond the trained window is given back word for word, with the plan and without.
 
-`make engines FULL=1` runs all of them. Answers are kept in `runs/engines`; a run that was stopped goes on from there.
+`make engines FULL=1` runs all of them. Answers are kept in `runs/engines`; a run that was stopped goes on from there. Rows
+of engines that are not named stay in the result files as they were.
 """
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import write
+from benchmarks.common import RESULTS, write
 from benchmarks.engine_cases import CASES, TRAINED, case, inputs, positions, token_ids, write_quantised
 from benchmarks.engine_runs import DTYPES, MARGIN, NUM_INSIDE, ROUNDING, TIMES_CONTROL, Runs
 from ropewalk.core.errors import HostError
-from ropewalk.hosts.executed import Probe, probe, python_of
+from ropewalk.hosts.executed import Probe, kl, probe, python_of
 
 CACHES = {"llama.cpp": ("f16", "q8_0", "q4_0"), "vllm": ("fp8", "fp8_e5m2")}
 """Engine to its key-value cache types of fewer bits, in its own spelling."""
@@ -57,19 +62,27 @@ def _row(runs: Runs, engine: str, name: str, control: float) -> dict[str, Any]:
 
 
 def cache_rows(runs: Runs, engine: str) -> list[dict[str, Any]]:
-    """A row for each type of key-value cache; one that the engine does not have here is said with its own words."""
+    """A row for each type of key-value cache; one that the engine does not have here is said with its own words.
+
+    Of the stretched model and, for comparison, of the untouched one: `kl_own_*` is the divergence to the same engine with
+    the cache in full precision, which needs no reference; beyond its window the untouched model is compared with itself.
+    """
     rows = []
-    for cache in CACHES.get(engine, ()):
+    for name, cache in ((name, cache) for name in ("yarn x2", "off") for cache in CACHES.get(engine, ())):
+        row: dict[str, Any] = {"engine": engine, "case": name, "cache": cache}
         try:
-            divergence = runs.divergence(engine, "yarn x2", cache=cache)
+            own = kl(runs.rows(engine, name, DTYPES[engine])[0], runs.rows(engine, name, DTYPES[engine], cache)[0])
+            row |= {"kl_own_inside": float(own[:NUM_INSIDE].mean()), "kl_own_beyond": float(own[NUM_INSIDE:].mean())}
+            if name == "yarn x2":
+                divergence = runs.divergence(engine, name, cache=cache)
+                row |= {
+                    "kl_mean": float(divergence.mean()),
+                    "kl_inside": float(divergence[:NUM_INSIDE].mean()),
+                    "kl_beyond": float(divergence[NUM_INSIDE:].mean()),
+                }
         except HostError as error:
-            rows.append({"engine": engine, "case": "yarn x2", "cache": cache, "kl_mean": None, "note": str(error)})
-            continue
-        beyond, inside = float(divergence[NUM_INSIDE:].mean()), float(divergence[:NUM_INSIDE].mean())
-        rows.append(
-            {"engine": engine, "case": "yarn x2", "cache": cache, "kl_mean": float(divergence.mean()),
-             "kl_inside": inside, "kl_beyond": beyond}
-        )  # fmt: skip
+            row |= {"kl_mean": None, "note": str(error)}
+        rows.append(row)
     return rows
 
 
@@ -91,7 +104,8 @@ def needle_rows(runs: Runs, engine: str) -> list[dict[str, Any]]:
         say(f"{engine} {said.version}, needle, {name}: {sum(said.seconds.values()):.0f} s")
         rows.append(
             {"engine": engine, "version": said.version, "case": name, "needle_at": position, "prompt": len(prompt),
-             "weights": "Q4_1" if quantised else DTYPES[engine], "found": said.generated[0] == answer}
+             "weights": "Q4_1" if quantised else DTYPES[engine], "seconds": sum(said.seconds.values()),
+             "found": said.generated[0] == answer}
         )  # fmt: skip
     return rows
 
@@ -100,17 +114,27 @@ def haystack(longest: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """A prompt of `longest` tokens at most, the answer that continues it, and where the needle lies: beyond the window."""
     from transformers import AutoTokenizer
 
-    from ropewalk.data.tasks.needle import build
+    from ropewalk.data.tasks.encoding import Encoder
+    from ropewalk.data.tasks.task import Ask, find_task
 
     model, _ = inputs()
     filler = np.array(token_ids(longest + 4096), dtype=np.int64)
     depth = (TRAINED + 512) / longest
-    tokenizer, nothing = AutoTokenizer.from_pretrained(model), np.zeros(0, dtype=np.int64)
-    made = build(tokenizer, filler, length=longest, depths=(depth,), seed=0, prefix=nothing)
+    encoder = Encoder(tokenizer=AutoTokenizer.from_pretrained(model), prefix=np.zeros(0, dtype=np.int64))
+    made = find_task("needle").build(Ask(encoder=encoder, lengths=(longest,), depths=(depth,), seed=0, filler=filler))
     (question,) = made.questions
+    assert question.position is not None
     assert question.position > TRAINED
     prompt = tuple(int(one) for one in (*made.context, *question.question))
     return prompt, tuple(int(one) for one in question.answer), question.position
+
+
+def with_others(part: str, rows: list[dict[str, Any]], engines: Sequence[str]) -> list[dict[str, Any]]:
+    """The new rows, dated, behind those of engines that were not run this time."""
+    path = RESULTS / f"engines-{part}.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": [], "date": ""}
+    kept = [{"date": before["date"], **row} for row in before["rows"] if row["engine"] not in engines]
+    return kept + [{"date": datetime.now(UTC).date().isoformat(), **row} for row in rows]
 
 
 PARTS = {"cases": case_rows, "caches": cache_rows, "needle": needle_rows}
@@ -129,12 +153,14 @@ def main() -> int:
         if args.part not in (None, part):
             continue
         rows: list[dict[str, Any]] = []
-        for engine in args.engines.split(","):
+        engines = args.engines.split(",")
+        for engine in engines:
             if python_of(engine) is None:
                 sys.exit(f"{engine} is not set up here; run make engines")
             rows += make(runs, engine)
         failed |= any(row.get("as_it_must_be") is False for row in rows)
-        print(write(f"engines-{part}", "python -m benchmarks.engines " + " ".join(sys.argv[1:]), rows))
+        command = "python -m benchmarks.engines " + " ".join(sys.argv[1:])
+        print(write(f"engines-{part}", command, with_others(part, rows, engines)))
     return int(failed)
 
 
