@@ -11,7 +11,7 @@ in the split `measure`) all words are pairs of them, where RULER goes over to a 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -20,24 +20,25 @@ from numpy.typing import NDArray
 from ropewalk.core.errors import InputError
 from ropewalk.data.tasks.encoding import Encoder, Ids, encode
 from ropewalk.data.tasks.lines import listing, remark
-from ropewalk.data.tasks.task import Ask, Haystack, Question, Task, too_short
+from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task, too_short
 from ropewalk.data.tasks.templates import Wording, wording
 from ropewalk.data.tasks.vocabulary import common_words, names
 
-COMMON = {
+COMMON: Mapping[Split, Wording] = {
     "measure": Wording(
         opening="Here is a numbered list of words. Some words stand in it far more often than the rest; note which.\n",
-        question="\nQuestion: Which 10 words stand most often in this list?\n", start="Answer: These 10 words stand most often:",
+        question="\nQuestion: Which 10 words stand most often in this list?\n",
+        start="Answer: These 10 words stand most often:",
     ),
     "train": Wording(
         opening="Words were drawn from a bag and put back. A few came up again and again. Watch for them.\n",
         question="\nTell: Which 10 words came up most?\n", start="Told: What came up most were",
     ),
 }  # fmt: skip
-FREQUENT = {
+FREQUENT: Mapping[Split, Wording] = {
     "measure": Wording(
-        opening="This is a text in a made-up language. Count how often each of its words stands there; dots are not words.\n",
-        question="\nQuestion: Which three words stand most often in the text, the most frequent first? Leave out the dots.\n",
+        opening="This text is in a made-up language. Count how often each of its words stands there; dots are not words.\n",
+        question="\nQuestion: Which three words stand most often in it, the most frequent first? Leave out the dots.\n",
         start="Answer: The three words that stand most often are", between="",
     ),
     "train": Wording(

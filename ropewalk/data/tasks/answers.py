@@ -11,7 +11,7 @@ hold the answer together. A `title` says which article a document belongs to.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,11 +22,11 @@ import numpy as np
 from ropewalk.core.errors import InputError, TextError
 from ropewalk.data.tasks.aggregation import filled
 from ropewalk.data.tasks.encoding import Ids, encode
-from ropewalk.data.tasks.task import Ask, Haystack, Question, Task, too_short
+from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task, too_short
 from ropewalk.data.tasks.templates import Wording, wording
 from ropewalk.data.tasks.words import dealt
 
-OWN = {
+OWN: Mapping[Split, Wording] = {
     "measure": Wording(
         opening="Read these documents; one of them answers the question that follows. Answer briefly.\n\n",
         question="Question: {query}\n", start="Answer:", needle="[Document {index}]\n{document}",
@@ -95,22 +95,21 @@ def _asked(path: Path, number: int, record: Any) -> Asked:
     """A record, its spellings made one."""
     if not isinstance(record, dict):
         raise InputError(f"record {number} of {path} is a {type(record).__name__}, expected an object")
-    answers = record.get("answers", record.get("answer"))
-    answers = answers.get("text") if isinstance(answers, dict) else answers
-    answers = [answers] if isinstance(answers, str) else answers
-    gold = record.get("context")
-    gold = [gold] if isinstance(gold, str) else gold
-    for name, value in (("answers", answers), ("context", gold)):
-        if (
-            not isinstance(value, list)
-            or not all(isinstance(item, str) for item in value)
-            or (name == "context" and not value)
-        ):
+    answers, gold = _texts(record.get("answers", record.get("answer"))), _texts(record.get("context"))
+    for name, right in (
+        ("question", isinstance(record.get("question"), str)), ("answers", answers is not None), ("context", bool(gold))
+    ):  # fmt: skip
+        if not right:
             raise InputError(f"record {number} of {path} has no {name} that can be read; expected text or a list of texts")
-    if not isinstance(record.get("question"), str):
-        raise InputError(f"record {number} of {path} has no question; expected text")
-    kept = tuple(dict.fromkeys(answer for answer in answers if answer.strip()))
-    return Asked(question=record["question"], answers=kept, gold=tuple(gold), title=str(record.get("title", "")))
+    kept = tuple(dict.fromkeys(answer for answer in answers or () if answer.strip()))
+    return Asked(question=record["question"], answers=kept, gold=tuple(gold or ()), title=str(record.get("title", "")))
+
+
+def _texts(value: Any) -> list[str] | None:
+    """One text, a list of them, or SQuAD's object with one under `text`; None where it is something else."""
+    value = value.get("text") if isinstance(value, dict) else value
+    value = [value] if isinstance(value, str) else value
+    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
 
 
 class QuestionAnswering(Task):
@@ -131,49 +130,50 @@ class QuestionAnswering(Task):
         rng, questions = ask.rng(self.id), dealt(given.questions, ask.split)
         if not questions:
             raise InputError(
-                f"the question set has {len(given.questions)} questions, none for the split {ask.split}; give more"
+                f"got {len(given.questions)} questions, none of them for the split {ask.split}; give more of them"
             )
         one = questions[int(rng.integers(0, len(questions)))]
         opening = np.concatenate([encoder.head, encoder.ids(words.opening)])
         question = encoder.question(words.question.format(query=one.question), words.start)
-        answers = [encode(encoder.tokenizer, f" {answer}") for answer in one.answers]
-        room = ask.length - int(question.size) - max(BUDGET, int(answers[0].size))
-        before, after = words.needle.split("{document}")
-
-        def parts(index: int, document: str) -> list[Ids]:
-            texts = (before.format(index=index), document, f"{after}\n\n")
-            return [encode(encoder.tokenizer, text) for text in texts]
-
-        ranked = [*one.gold, *others(rng, given, one)]
-        free = room - int(opening.size)
-        chosen, used = [], 0
-        for index, document in enumerate(ranked, start=1):
-            used += sum(int(part.size) for part in parts(index, document))
-            if used > free:
-                break
-            chosen.append(document)
-        if len(chosen) < len(one.gold):
-            need = sum(int(part.size) for i, document in enumerate(one.gold, start=1) for part in parts(i, document))
-            raise too_short(ask.length, ask.length - free + need, "the document with the answer")
-        if used <= free:
-            raise TextError(
-                f"the question set's {len(ranked)} documents take {ask.length - free + used} tokens with all around them, "
-                f"got a length of {ask.length}; give more questions or smaller --lengths"
-            )
+        answer = encode(encoder.tokenizer, f" {one.answers[0]}")
+        room = ask.length - int(question.size) - max(BUDGET, int(answer.size))
+        chosen = self._chosen(ask, words, [*one.gold, *others(rng, given, one)], len(one.gold), room - int(opening.size))
         order = [chosen[i] for i in ask.rng(self.id, "order", ask.length).permutation(len(chosen))]
-        told = [part for index, document in enumerate(order, start=1) for part in parts(index, document)]
+        told = [_document(ask, words, index, document) for index, document in enumerate(order, start=1)]
         context = filled(encoder, opening, told, room)
-        tokens = np.cumsum([0, *(part.size for part in told)]) + context.size - sum(part.size for part in told)
-        position = int(tokens[3 * min(order.index(document) for document in one.gold)])
+        first = min(order.index(document) for document in one.gold)
+        position = int(context.size) - sum(int(ids.size) for ids in told[first:])
         asking = Question(
-            key=one.question, references=one.answers, question=question, answer=answers[0], position=position,
-            depth=position / int(context.size), rule="any", budget=BUDGET,
-            spans=((0, int(answers[0].size)),),
+            key=one.question, references=one.answers, question=question, answer=answer, spans=((0, int(answer.size)),),
+            position=position, depth=position / int(context.size), rule="any", budget=BUDGET,
         )  # fmt: skip
         return Haystack(
             context=context, questions=(asking,), lengths=ask.lengths, seed=ask.seed, head=encoder.head,
             num_needles=(len(one.gold),), wording=words.name,
         )  # fmt: skip
+
+    @staticmethod
+    def _chosen(ask: Ask, words: Wording, ranked: Sequence[str], num_gold: int, free: int) -> list[str]:
+        """The first documents, as many as fit. Raises `TextError` where the gold ones do not, or all of them do."""
+        used = 0
+        for index, document in enumerate(ranked):
+            size = int(_document(ask, words, index + 1, document).size)
+            if used + size > free and index >= num_gold:
+                return list(ranked[:index])
+            used += size
+            if index + 1 == num_gold and used > free:
+                raise too_short(ask.length, ask.length - free + used, "the document with the answer")
+        raise TextError(
+            f"the question set's {len(ranked)} documents make a haystack of {ask.length - free + used} tokens, expected at "
+            f"least {ask.length}; give more questions or smaller --lengths"
+        )
+
+
+def _document(ask: Ask, words: Wording, index: int, document: str) -> Ids:
+    """A numbered document, its parts encoded apart, so that the size of all does not depend on their order."""
+    before, after = words.needle.split("{document}")
+    parts = (before.format(index=index), document, f"{after}\n\n")
+    return np.concatenate([encode(ask.encoder.tokenizer, part) for part in parts])
 
 
 def question_set(ask: Ask) -> QuestionSet:

@@ -53,6 +53,11 @@ class Laid:
         """Planted lines in the context of one stage."""
         return sum(start < self.cuts[stage] for start in self.placed)
 
+    @property
+    def all_planted(self) -> tuple[int, ...]:
+        """Planted lines in the context of each stage."""
+        return tuple(self.num_planted(stage) for stage in range(len(self.cuts)))
+
     def nearest(self, stage: int, depth: float) -> int:
         """Index of the line of a stage that stands nearest to a depth, for tasks in which any line may be asked for."""
         first, last = self.starts[0], self.starts[self.num_lines(stage) - 1]
@@ -68,12 +73,13 @@ def lay(
     """A context that begins with `opening` and leaves `tail` tokens of each length for the question and its answer.
 
     `planted` holds a line for each depth of each stage, in the order they are to stand in; not all are used where needles
-    of several stages fall together. `first` stands between the remark and the lines; `filling` is said in the remark's place. Raises `TextError` where the shortest
-    length has no room for its planted lines and `min_fillers` others (`what` names them), or where `fillers` end before the
-    room does.
+    of several stages fall together. `first` stands between the remark and the lines; `filling` is said in the remark's
+    place. Raises `TextError` where the shortest length has no room for its planted lines and `min_fillers` others (`what`
+    names them), or where `fillers` end before the room does.
     """
     size = max((int(line.size) for line in planted), default=0)
-    drawn, stock = [], iter(fillers)
+    drawn: list[Ids] = []
+    stock = iter(fillers)
     for _ in range(max(1, min_fillers)):
         drawn.append(_next(stock, len(drawn)))
     start = int(opening.size) + int(first.size)
@@ -126,8 +132,11 @@ def _assemble(
 ) -> Laid:  # fmt: skip
     """Lines in their order: a planted one where its position is nearer than the next filler's end, or its stage is."""
     at = sum(int(piece.size) for piece in pieces)
-    starts, placed, cuts, stock = [], [], [], iter(fillers)
-    filler, sizes = next(stock), [int(line.size) for line in planted]
+    starts: list[int] = []
+    placed: list[int] = []
+    cuts: list[int] = []
+    stock, sizes = iter(fillers), [int(line.size) for line in planted]
+    filler = next(stock)
     # Lines that must lie before a stage's end are all those up to the last one asked for at that stage or before it.
     must = [
         max((rank + 1 for (at_stage, _), rank in plan.asked.items() if at_stage <= s), default=0) for s in range(len(wanted))

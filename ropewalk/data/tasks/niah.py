@@ -91,9 +91,9 @@ class Niah(Task):
         keys, values = take(stock[0], num), take(stock[1], num)
         asks = [encoder.question(words.question.format(query=key), words.start.format(query=key)) for key in keys]
         answers = [encoder.ids(f" {value}") for value in values]
-        tail = max(q.size for q in asks) + max(BUDGET, *(a.size for a in answers))
         pairs = list(zip(keys, values, strict=True))[: len(depths) * len(ask.lengths)]
-        laid = put(ask, self.haystack, words, pairs, depths, int(tail), stock)
+        tail = max(int(asks[i].size) + max(BUDGET, int(answers[i].size)) for i in asked(ask, depths, len(pairs)))
+        laid = put(ask, self.haystack, words, pairs, depths, tail, stock)
         questions = []
         for (stage, index), needle in laid.asked.items():
             if index >= len(ask.depths):
@@ -116,11 +116,19 @@ class Niah(Task):
         return haystack(ask, words, laid, questions)
 
 
+def asked(ask: Ask, depths: Sequence[float], num: int) -> list[int]:
+    """Which of `num` planted needles may be asked for: all where the haystack grows, else those at the asked depths."""
+    if ask.grows:
+        return list(range(num))
+    order = sorted(range(num), key=depths.__getitem__)
+    return [rank for rank, index in enumerate(order) if index < len(ask.depths)]
+
+
 def haystack(ask: Ask, words: Wording, laid: Laid, questions: Sequence[Question]) -> Haystack:
     """A laid context with its questions."""
     return Haystack(
         context=laid.context, questions=tuple(questions), lengths=laid.lengths, seed=ask.seed, head=ask.encoder.head,
-        cuts=laid.cuts, num_needles=tuple(laid.num_planted(stage) for stage in range(len(laid.cuts))), wording=words.name,
+        cuts=laid.cuts, num_needles=laid.all_planted, wording=words.name,
     )  # fmt: skip
 
 

@@ -6,16 +6,17 @@ holds one key; where several depths are asked for, this one holds as many, so ea
 so also where it is alone, so that both are the same question.
 """
 
+from collections.abc import Mapping
 from itertools import repeat
 
 import numpy as np
 
 from ropewalk.data.tasks.lines import lay
-from ropewalk.data.tasks.task import Ask, Haystack, Question, Task
+from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task
 from ropewalk.data.tasks.templates import Wording, wording
 from ropewalk.data.tasks.words import pairs
 
-OWN = {
+OWN: Mapping[Split, Wording] = {
     "measure": Wording(
         opening="Most of this text is idle talk, but it gives the pass key of a door. Find it and remember it.\n\n",
         question="\n\nWhat is the pass key of the {query} door?\n", start="The pass key of the {query} door is",
@@ -53,12 +54,13 @@ class Passkey(Task):
         values = [str(value) for value in rng.choice(90000, size=num, replace=False) + 10000]
         asks = [encoder.question(words.question.format(query=key), words.start.format(query=key)) for key in keys]
         answers = [encoder.ids(f" {value}") for value in values]
-        tail = max(int(q.size) for q in asks) + max(BUDGET, *(int(a.size) for a in answers))
+        rooms = [int(q.size) + max(BUDGET, int(a.size)) for q, a in zip(asks, answers, strict=True)]
         lines = [encoder.ids(words.needle.format(key=k, value=v) + "\n") for k, v in zip(keys, values, strict=True)]
         noise = f"{words.noise}\n"
+        opening = np.concatenate([encoder.head, encoder.ids(words.opening)])
         laid = lay(
-            encoder, np.concatenate([encoder.head, encoder.ids(words.opening)]), repeat(encoder.ids(noise)), lines[:num_asked],
-            lengths=ask.lengths, tail=tail, depths=ask.depths, what=f"{len(ask.depths)} pass keys", filling=noise,
+            encoder, opening, repeat(encoder.ids(noise)), lines[:num_asked], lengths=ask.lengths,
+            tail=max(rooms[:num_asked]), depths=ask.depths, what=f"{len(ask.depths)} pass keys", filling=noise,
         )  # fmt: skip
         questions = []
         for (stage, index), needle in laid.asked.items():
@@ -73,7 +75,7 @@ class Passkey(Task):
             )  # fmt: skip
         return Haystack(
             context=laid.context, questions=tuple(questions), lengths=laid.lengths, seed=ask.seed, head=encoder.head,
-            cuts=laid.cuts, num_needles=tuple(laid.num_planted(stage) for stage in range(len(laid.cuts))), wording=words.name,
+            cuts=laid.cuts, num_needles=laid.all_planted, wording=words.name,
         )  # fmt: skip
 
 

@@ -53,9 +53,8 @@ class Wording:
                 raise InputError(f"the wording's {one.name} is {text!r}, expected text")
             found = {place for _, place, _, _ in string.Formatter().parse(text) if place is not None}
             if not found <= PLACES:
-                raise InputError(
-                    f"the wording's {one.name} has {{{sorted(found - PLACES)[0]}}} in it; {near(sorted(found - PLACES)[0], PLACES)}"
-                )
+                odd = min(found - PLACES)
+                raise InputError(f"the wording's {one.name} has {{{odd}}} in it; {near(odd, PLACES)}")
 
 
 def wording(ask: Ask, task: str, own: Mapping[Split, Wording]) -> Wording:
@@ -125,7 +124,7 @@ def read_ruler(folder: Path, *, name: str) -> dict[str, Wording]:
         found["qa"] = replace(_split(_constant(answers, "CONFIG")), needle=document)
     except (OSError, SyntaxError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
-            f"the task files in {folder} have another shape than those of lm-eval 0.4 ({error!r}); give the wording as a JSON file"
+            f"the task files in {folder} have another shape than lm-eval 0.4's ({error!r}); give the wording as a JSON file"
         ) from error
     return {task: replace(one, name=name) for task, one in found.items()}
 

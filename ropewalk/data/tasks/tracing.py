@@ -5,18 +5,18 @@ of five letters, in the order of the chain at random lines of repeated noise; be
 three letters. RULER finds the example's noise by a search up to 500 tokens; here it is a fixed number of lines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice, pairwise, repeat
 
 import numpy as np
 
 from ropewalk.data.tasks.encoding import Ids, encode
 from ropewalk.data.tasks.lines import lay, listing
-from ropewalk.data.tasks.task import Ask, Haystack, Question, Task
+from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task
 from ropewalk.data.tasks.templates import Wording, wording
 from ropewalk.data.tasks.vocabulary import names
 
-OWN = {
+OWN: Mapping[Split, Wording] = {
     "measure": Wording(
         opening="Below, boxes are filled, some with what another box holds. Follow what goes where.\n\n",
         question="\nQuestion: Which boxes hold the number {query}?\n",
@@ -62,14 +62,15 @@ class VariableTracking(Task):
         between = ["", *[words.between] * NUM_HOPS]
         answer, spans = listing(encoder, list(zip(between, chain, strict=True)))
         tail = int(question.size) + max(BUDGET, int(answer.size))
+        lines = [encode(encoder.tokenizer, f"{line}\n") for line in told(words, chain, value)]
         laid = lay(
-            encoder, opening, repeat(encoder.ids(noise)), [encode(encoder.tokenizer, f"{line}\n") for line in told(words, chain, value)],
-            lengths=ask.lengths, tail=tail, depths=sorted(rng.random(NUM_HOPS + 1)), what="a chain of five lines and its example",
+            encoder, opening, repeat(encoder.ids(noise)), lines, lengths=ask.lengths, tail=tail,
+            depths=sorted(rng.random(NUM_HOPS + 1)), what="a chain of five lines and its example",
             min_fillers=NUM_HOPS + 1, filling=noise,
         )  # fmt: skip
         asking = Question(key=value, references=tuple(chain), question=question, answer=answer, spans=spans, budget=BUDGET)
         return Haystack(
-            context=laid.context, questions=(asking,), lengths=laid.lengths, seed=ask.seed, head=encoder.head, cuts=laid.cuts,
+            context=laid.context, questions=(asking,), lengths=laid.lengths, seed=ask.seed, head=encoder.head,
             num_needles=(len(chain),), wording=words.name,
         )  # fmt: skip
 

@@ -39,7 +39,9 @@ def _once(make: Callable[[], str]) -> Iterator[str]:
 
 def draw(rng: np.random.Generator, kind: Kind, split: Split) -> Iterator[str]:
     """Different keys or values of a kind, as many as there are."""
-    return {"word": _compounds, "number": _numbers, "UUID": _uuids}[kind](rng, split)
+    if kind == "word":
+        return _compounds(rng, split)
+    return _numbers(rng) if kind == "number" else _uuids(rng)
 
 
 def take(stock: Iterator[str], num: int) -> list[str]:
@@ -57,11 +59,11 @@ def _compounds(rng: np.random.Generator, split: Split) -> Iterator[str]:
         yield f"{adjectives[drawn // len(others)]}-{others[drawn % len(others)]}"
 
 
-def _numbers(rng: np.random.Generator, _: Split, digits: int = 7) -> Iterator[str]:
+def _numbers(rng: np.random.Generator, digits: int = 7) -> Iterator[str]:
     return _once(lambda: str(rng.integers(10 ** (digits - 1), 10**digits)))
 
 
-def _uuids(rng: np.random.Generator, _: Split) -> Iterator[str]:
+def _uuids(rng: np.random.Generator) -> Iterator[str]:
     return _once(lambda: str(uuid.UUID(bytes=rng.bytes(16), version=4)))
 
 
