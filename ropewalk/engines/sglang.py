@@ -1,9 +1,9 @@
 """What SGLang computes from a transformers config.
 
 Read in the source of SGLang 0.5.23, which pins transformers 5.19: `get_rope` and its classes, how each family's attention
-calls it, and `get_context_length`. The classes came from vLLM, but what reaches them differs by family: some read the whole
-of the rope parameters, some the base alone, Gemma 3 calls transformers' formulas, and OLMo 3 has a config class that drops
-`rope_parameters`. A rotated share is read at the top level of the config only.
+calls it (`sglang_families`), and `get_context_length`. The classes came from vLLM, but what reaches them differs by family:
+some read the whole of the rope parameters, some the base alone, Gemma 3 calls transformers' formulas, and OLMo 3 has a
+config class that drops `rope_parameters`. A rotated share is read at the top level of the config only, but for GLM-4.
 
 The tables are float32 on CUDA and ROCm; LongRoPE's are in the model's dtype.
 
@@ -11,41 +11,44 @@ Given up: CPU, NPU and aiter paths, fused norm-and-rope kernels behind switches,
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from ropewalk.core.errors import RopewalkError, SourceError, UnsupportedError
+from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.plan import Frequencies
-from ropewalk.engines import tables
+from ropewalk.engines import sglang_classes, sglang_families, tables
 from ropewalk.engines.computed import Computed, Depends
+from ropewalk.engines.serving import Engine, check_needed, check_unread, layers
+from ropewalk.engines.sglang_classes import QWEN, RAW
+from ropewalk.engines.sglang_families import ARCHITECTURES, FALLBACK, LATENT, PLAIN
 from ropewalk.engines.tables import ORIGINAL, Head, Table, number, spelled
-from ropewalk.engines.transformers import compute as stock
 from ropewalk.engines.transformers import formulas
-from ropewalk.engines.transformers.families import default
+from ropewalk.engines.transformers.families import default, enter
 from ropewalk.engines.transformers.formulas import temperature
-from ropewalk.engines.transformers.reading import Shape, make_groups, measure, parameters
+from ropewalk.engines.transformers.reading import Shape
 from ropewalk.engines.transformers.spellings import FULL, SLIDING, WITH_ORIGINAL, Parameters
 
 NAME = "sglang"
 VERSIONS = ">=0.5.23,<0.5.24"
-BACKEND = ("gpt_neox", "smollm3")
-"""Families without a model of SGLang's own, which run through transformers' modules."""
-PLAIN = ("mixtral", "starcoder2", "gemma", "gemma2", "olmo", "phi", "stablelm")
-"""Families whose attention takes the base alone: no scaling of any type."""
-SCALED = (
-    "llama", "mistral", "phi3", "granite", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gpt_oss", "llama4_text",
-    "qwen3_5_text", "deepseek_v2", "deepseek_v3", "olmo2",
+ENGINE = Engine(
+    name=NAME,
+    title="SGLang",
+    versions=VERSIONS,
+    read=sglang_families.is_read,
+    unsupported=sglang_families.UNSUPPORTED,
+)
+TOP_LENGTH_WINS = (
+    "llama", "mistral", "phi3", "granite", "apertus", "arcee", "hunyuan_v1_dense", "hunyuan_v1_moe",
 )  # fmt: skip
-"""Families that hand their rope parameters to `get_rope`."""
-OWN = ("gemma3_text", "olmo3")
-QWEN = "qwen3_5_text"
-"""A family with a config class of SGLang's own."""
-TOP_LENGTH_WINS = ("llama", "mistral", "phi3", "granite")
 """Where a top-level original length overrules the one in the rope parameters."""
-WHOLE_BASE = ("mixtral", "starcoder2", "llama4_text")
+WHOLE_BASE = ("mixtral", "starcoder2", "llama4_text", "granitemoe", "granitemoeshared")
 """Where the base is cut to a whole number."""
-FUSED = ("qwen3_moe", "gpt_oss")
+SHARE_INSIDE = ("glm4", "glm4_moe", "laguna", "mimo_v2_flash")
+"""Where a rotated share inside the rope parameters is read, or was put there."""
+FUSED = ("qwen3_moe", "gpt_oss", "mellum")
 """Where attention passes an argument that the LongRoPE class does not take."""
+FLAT = ("olmo3", "mimo_v2_flash")
+"""Families read by layer type here, whose rope parameters SGLang holds flat."""
 LENGTH_KEYS = ("max_sequence_length", "seq_length", "max_seq_len", "model_max_length")
 """The first of these that is there is the length, before `max_position_embeddings`."""
 SAME = "the same numbers at every length"
@@ -67,88 +70,42 @@ def compute(config: Mapping[str, Any], *, length: int, tokenizer_config: Mapping
     The tokenizer's length is not looked at. Never raises on a config: what would stop SGLang is `refuses`, what was not
     read or cannot be told is `unsupported`.
     """
-    try:
-        shape = measure(config)
-    except RopewalkError as error:
-        return _nothing(unsupported=str(error))
-    if shape.model_type not in BACKEND + PLAIN + SCALED + OWN:
-        return _nothing(unsupported=f"SGLang's code for {shape.model_type} was not read")
-    if shape.model_type == QWEN and shape.text.get("rope_parameters"):
-        # Its own config class lets the new spelling win, where transformers' classes let the old one.
-        shape = replace(shape, text={key: value for key, value in shape.text.items() if key != "rope_scaling"})
-    try:
-        params = parameters(shape)
-    except UnsupportedError as error:
-        return _nothing(refuses=str(error)) if shape.family.rope_types else _nothing(unsupported=str(error))
-    except SourceError as error:
-        return _nothing(refuses=str(error))
-    try:
-        return _computed(config, shape, params, length)
-    except SourceError as error:
-        return _nothing(refuses=str(error))
-    except (RopewalkError, OverflowError) as error:
-        return _nothing(unsupported=str(error))
+
+    def computed(shape: Shape, params: Parameters) -> Computed:
+        check_unread(shape, sglang_families.UNREAD)
+        for label, values in params.by_type.items():
+            _check(shape, label, values)
+        sglang_classes.check_layers(shape)
+        params = sglang_classes.parameters(shape, params)
+        longest = _context_length(shape, params)
+        if shape.model_type == "minimax_m3_vl_text" and enter(config)[2]:
+            raise UnsupportedError("SGLang reads MiniMax M3's text part with Mixtral's config class, which was not followed")
+        if shape.model_type in FALLBACK and not _own_architecture(config, shape):
+            return ENGINE.through_transformers(config, length, longest)
+        if shape.model_type == "gemma3_text":
+            return _gemma3(shape, params, length, longest)
+        return _tabled(shape, params, length, longest)
+
+    return ENGINE.answer(config, sglang_classes.seen, computed)
 
 
-def _nothing(*, refuses: str | None = None, unsupported: str | None = None) -> Computed:
-    return Computed(
-        engine=NAME, versions=VERSIONS, groups={}, max_length=None, refuses=refuses, unsupported=unsupported
-    )  # fmt: skip
-
-
-def _computed(config: Mapping[str, Any], shape: Shape, params: Parameters, length: int) -> Computed:
-    if shape.text.get("dual_chunk_attention_config") is not None:
-        raise UnsupportedError("dual chunk attention was not read; remove dual_chunk_attention_config")
-    for label, values in params.by_type.items():
-        _check(shape, label, values)
-    if shape.model_type == "olmo3":
-        params = _olmo3(shape)
-    longest = _context_length(shape, params)
-    if shape.model_type in BACKEND:
-        computed = stock.compute(config, length=length)
-        note = "runs through transformers' own modules"
-        taken = longest if computed.groups else None
-        return replace(
-            computed, engine=NAME, versions=VERSIONS, max_length=taken, notes=(*computed.notes, note)
-        )  # fmt: skip
-    if shape.model_type == "gemma3_text":
-        return _gemma3(shape, params, length, longest)
-    return _tabled(shape, params, length, longest)
+def _own_architecture(config: Mapping[str, Any], shape: Shape) -> bool:
+    """Whether the config names an architecture that SGLang has a model of its own for."""
+    own, _ = ARCHITECTURES.get(shape.model_type, ("", ""))
+    named = config.get("architectures")
+    return isinstance(named, list) and own in named
 
 
 def _check(shape: Shape, label: str, values: Mapping[str, Any]) -> None:
     """Raises `SourceError` for what stops transformers' check of the config, and with it SGLang."""
-    kind = values["rope_type"]
-    needed = {
-        "linear": ("factor",),
-        "dynamic": ("factor",),
-        "yarn": ("factor",),
-        "longrope": ("short_factor", "long_factor"),
-        "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
-    }
-    missing = [key for key in needed.get(kind, ()) if key not in values]
-    if missing and shape.model_type != "olmo3":
-        raise SourceError(f"rope_parameters of type {kind} lack {' and '.join(missing)}")
-    if shape.model_type == QWEN and not any(shape.text.get(key) for key in ("rope_parameters", "rope_scaling")):
+    if shape.model_type not in RAW:
+        check_needed(values)
+    if shape.model_type in QWEN and not any(shape.text.get(key) for key in ("rope_parameters", "rope_scaling")):
         raise SourceError("SGLang's config class for Qwen 3.5 stops on a config without rope_parameters: write them")
-    if kind in WITH_ORIGINAL and spelled(shape.text, label, ORIGINAL, 1) is None:
+    if values["rope_type"] in WITH_ORIGINAL and spelled(shape.text, label, ORIGINAL, 1) is None:
         raise SourceError(f"{ORIGINAL} is null, which stops it at load: write the length or leave the field out")
-
-
-def _olmo3(shape: Shape) -> Parameters:
-    """OLMo 3's parameters under SGLang's config class: `rope_scaling` and the top-level base; the rest is dropped."""
-    written, scaling = shape.text.get("rope_parameters"), shape.text.get("rope_scaling")
-    flat = isinstance(written, Mapping) and not any(isinstance(value, Mapping) for value in written.values())
-    if not scaling and flat and isinstance(written, Mapping) and written.get("rope_type") in WITH_ORIGINAL:
-        raise SourceError("SGLang's config class for olmo3 stops on flat rope_parameters of this type: write rope_scaling")
-    base = shape.text.get("rope_theta", 10000.0)
-    plain = {"rope_type": "default", "rope_theta": base}
-    values = dict(scaling) if isinstance(scaling, Mapping) and scaling else dict(plain)
-    values.setdefault("rope_type", values.get("type", "default"))
-    values.setdefault("rope_theta", base)
-    return Parameters(
-        by_type={FULL: values, SLIDING: {**plain, "rope_theta": values["rope_theta"]}}, truncate=True, findings=()
-    )  # fmt: skip
+    if shape.model_type in LATENT and not shape.family.interleave_key and shape.text.get("rope_interleave") is False:
+        raise UnsupportedError("SGLang rotates halves where rope_interleave is false, transformers pairs (2i, 2i+1)")
 
 
 def _context_length(shape: Shape, params: Parameters) -> int:
@@ -159,20 +116,12 @@ def _context_length(shape: Shape, params: Parameters) -> int:
             length = int(number(shape.text, key))
             break
     # Nested parameters have no factor at their outer level.
-    values = params.by_type.get("") or (params.by_type[FULL] if shape.model_type == "olmo3" else {})
+    values = params.by_type.get("") or (params.by_type[FULL] if shape.model_type in FLAT else {})
     # SGLang's own config classes do not fill in an original length, transformers' do.
-    stated = ORIGINAL in values and (shape.model_type != QWEN or spelled(shape.text, "", ORIGINAL) is not None)
+    stated = ORIGINAL in values and (shape.model_type not in QWEN or spelled(shape.text, "", ORIGINAL) is not None)
     if "factor" not in values or stated or values["rope_type"] == "llama3":
         return length
     return int(number(values, "factor") * length)
-
-
-def _layers(shape: Shape, params: Parameters) -> list[tuple[str, str | None]]:
-    """Labels of the groups, in the order of `transformers.read`, and where their parameters lie; None: not rotated."""
-    neutral = {label: {"rope_type": "default", "rope_theta": 10000.0} for label in params.by_type}
-    groups = make_groups(shape, replace(params, by_type=neutral), None)
-    place = {group.label: group.label if group.label in params.by_type else "" for group in groups}
-    return [(group.label, place[group.label] if group.rotated else None) for group in groups]
 
 
 def _tabled(shape: Shape, params: Parameters, length: int, longest: int) -> Computed:
@@ -180,7 +129,7 @@ def _tabled(shape: Shape, params: Parameters, length: int, longest: int) -> Comp
     notes: list[str] = []
     depends: Depends = "nothing"
     treatment, refuses = SAME, None
-    for label, place in _layers(shape, params):
+    for label, place in layers(shape, params):
         if place is None:
             groups[label] = None
             continue
@@ -188,12 +137,12 @@ def _tabled(shape: Shape, params: Parameters, length: int, longest: int) -> Comp
         table, scale = _table(shape, seen, length)
         groups[label] = table.word(scale)
         kind = seen.values["rope_type"] if seen.scaled else "default"
-        if kind == "longrope" and not shape.family.mla:
+        if kind == "longrope" and shape.model_type not in LATENT:
             refuses = refuses or _past_the_end(table, length, longest)
             notes += _longrope_notes(seen, length)
             if tables.two_regimes(seen.values):
                 depends, treatment = "batch", "the short list, unless a longer text shares its batch; cached keys stay"
-        elif kind in ("linear", "dynamic") and table.rows < longest and not shape.family.mla:
+        elif kind in ("linear", "dynamic") and table.rows < longest and shape.model_type not in LATENT:
             notes.append(f"beyond {table.rows} tokens its table goes on without the scaling")
     return Computed(
         engine=NAME,
@@ -211,20 +160,38 @@ def _tabled(shape: Shape, params: Parameters, length: int, longest: int) -> Comp
 def _seen(shape: Shape, label: str, values: Mapping[str, Any]) -> Seen:
     base = number(values, "rope_theta")
     values = dict(values)
-    if values["rope_type"] in WITH_ORIGINAL and shape.model_type not in (*TOP_LENGTH_WINS, "olmo3"):
+    if values["rope_type"] in WITH_ORIGINAL and shape.model_type not in (*TOP_LENGTH_WINS, *RAW):
         # Before the top-level field is there, transformers has filled this one in.
         own = spelled(shape.text, label, ORIGINAL)
         if own is None and (shape.text.get("rope_scaling") or shape.text.get("rope_parameters")):
             own = shape.declared
         values[ORIGINAL] = default(shape.model_type, "rope_parameters").get(ORIGINAL) if own is None else own
     values.setdefault(ORIGINAL, shape.declared)
+    mimo = shape.model_type == "mimo_v2_flash" and label == SLIDING
+    dim = int(number(shape.text, "swa_head_dim")) if mimo else shape.rope_head_dim
     head = Head(
         base=float(int(base)) if shape.model_type in WHOLE_BASE else base,
-        rotary_dim=int(shape.rope_head_dim * _share(shape)),
-        head_dim=shape.rope_head_dim,
-        max_position=shape.declared,
+        rotary_dim=_rotary_dim(shape, values, dim),
+        head_dim=dim,
+        max_position=_max_position(shape),
     )
-    return Seen(values=values, head=head, scaled=shape.model_type not in PLAIN)
+    alone = shape.model_type in PLAIN or (shape.model_type == "gemma3n_text" and label == SLIDING)
+    return Seen(values=values, head=head, scaled=not alone)
+
+
+def _max_position(shape: Shape) -> int:
+    top = shape.text.get("model_max_length") if shape.model_type in ("cohere", "cohere2") else None
+    return int(number(shape.text, "model_max_length")) if top else shape.declared
+
+
+def _rotary_dim(shape: Shape, values: Mapping[str, Any], dim: int) -> int:
+    """How many dimensions of a head turn."""
+    if shape.model_type == "minimax_m2":
+        given = shape.text.get("rotary_dim")
+        return dim if given is None else int(number(shape.text, "rotary_dim"))
+    if shape.model_type in SHARE_INSIDE and values.get("partial_rotary_factor") is not None:
+        return int(dim * tables.share(values["partial_rotary_factor"]))
+    return int(dim * _share(shape))
 
 
 def _share(shape: Shape) -> float:
@@ -243,7 +210,7 @@ def _table(shape: Shape, seen: Seen, length: int) -> tuple[Table, float]:
     kind = values["rope_type"]
     if not seen.scaled or kind == "default":
         return tables.default(head), 1.0
-    if shape.family.mla:
+    if shape.model_type in LATENT:
         return _latent(values, head)
     if kind == "linear":
         return tables.linear(values, head), 1.0
@@ -315,7 +282,7 @@ def _gemma3(shape: Shape, params: Parameters, length: int, longest: int) -> Comp
     """Gemma 3: transformers' formulas on the full layers, their YaRN flat for once; the base alone on the others."""
     words: dict[str, Frequencies | None] = {}
     dim = shape.rope_head_dim
-    for label, place in _layers(shape, params):
+    for label, place in layers(shape, params):
         values = dict(params.by_type[place or FULL])
         if label == SLIDING:
             head = Head(base=number(values, "rope_theta"), rotary_dim=dim, head_dim=dim, max_position=shape.declared)
@@ -361,7 +328,7 @@ def _ignored(shape: Shape, params: Parameters) -> tuple[str, ...]:
                 keys += ("factor", "long_factor", "attention_factor")
         elif shape.model_type in PLAIN and kind != "default":
             keys = tuple(key for key in values if key not in ("rope_theta", "partial_rotary_factor", "type"))
-        elif shape.family.mla and kind != "default":
+        elif shape.model_type in LATENT and kind != "default":
             keys = ("attention_factor", "truncate", "short_factor", "long_factor", "low_freq_factor")
         found += [f"{label}.{key}" if label else key for key in keys if key in values]
     if shape.family.partial and spelled(shape.text, "", "partial_rotary_factor") not in (None, _share(shape)):

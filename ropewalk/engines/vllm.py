@@ -1,10 +1,10 @@
 """What vLLM computes from a transformers config.
 
-Read in the source of vLLM 0.32.0 and 0.33.0: `get_rope` and its classes, the calls of each family's attention, the patching
-of rope parameters and the derivation of `max_model_len`. vLLM lets transformers (5.16 to 5.20) read the config, so the
-precedence of spellings is theirs; it then fills one table of cos and sin per set of arguments. 0.30.0 differs in having
-GPT-NeoX and Phi of its own. Families that vLLM runs through transformers' own modules get transformers' numbers and
-vLLM's length.
+Read in the source of vLLM 0.32.0 and 0.33.0: `get_rope` and its classes, the calls of each family's attention
+(`vllm_families`), the patching of rope parameters and the derivation of `max_model_len`. vLLM lets transformers (5.16 to
+5.20) read the config, so the precedence of spellings is theirs; it then fills one table of cos and sin per set of arguments.
+0.30.0 differs in having GPT-NeoX and Phi of its own. Families that vLLM runs through transformers' own modules get
+transformers' numbers and vLLM's length.
 
 `tokenizer_config.model_max_length` bounds only pooling models with absolute positions, so it is never a cap here.
 
@@ -18,26 +18,27 @@ from typing import Any
 
 import numpy as np
 
-from ropewalk.core.errors import RopewalkError, SourceError, UnsupportedError
+from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.plan import Frequencies
-from ropewalk.engines import tables
+from ropewalk.engines import tables, vllm_families
 from ropewalk.engines.computed import Computed, Depends
+from ropewalk.engines.serving import Engine, check_needed, check_unread, layers
 from ropewalk.engines.tables import ORIGINAL, Head, Table, number
-from ropewalk.engines.transformers import compute as stock
-from ropewalk.engines.transformers.families import enter
+from ropewalk.engines.transformers.families import default, enter
 from ropewalk.engines.transformers.formulas import temperature
-from ropewalk.engines.transformers.reading import Shape, make_groups, measure, parameters
-from ropewalk.engines.transformers.spellings import FULL, WITH_ORIGINAL, Parameters
+from ropewalk.engines.transformers.reading import Shape
+from ropewalk.engines.transformers.spellings import FULL, SLIDING, WITH_ORIGINAL, Parameters
+from ropewalk.engines.vllm_families import BACKEND, BASE, FALLBACK, LATENT, SINCE, YARN
 
 NAME = "vllm"
 VERSIONS = ">=0.32,<0.34"
-BACKEND = ("gpt_neox", "phi", "starcoder2", "olmo", "olmo2", "olmo3", "smollm3")
-"""Families that vLLM's registry sends to transformers' own modules."""
-NATIVE = (
-    "llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi3", "stablelm", "gemma", "gemma2",
-    "gemma3_text", "granite", "gpt_oss", "llama4_text", "deepseek_v2", "deepseek_v3", "qwen3_5_text",
-)  # fmt: skip
-"""Families whose attention in vLLM was read."""
+ENGINE = Engine(
+    name=NAME,
+    title="vLLM",
+    versions=VERSIONS,
+    read=vllm_families.is_read,
+    unsupported=vllm_families.UNSUPPORTED,
+)
 LENGTH_KEYS = (
     "n_positions", "max_seq_len", "seq_length", "max_target_positions", "max_sequence_length", "max_seq_length", "seq_len",
 )  # fmt: skip
@@ -54,35 +55,32 @@ def compute(config: Mapping[str, Any], *, length: int, tokenizer_config: Mapping
 
     Never raises on a config: what would stop vLLM is `refuses`, what was not read or cannot be told is `unsupported`.
     """
-    try:
-        shape = measure(config)
-    except RopewalkError as error:
-        return _nothing(unsupported=str(error))
-    if shape.model_type not in NATIVE + BACKEND:
-        return _nothing(unsupported=f"vLLM's code for {shape.model_type} was not read")
-    try:
-        params = parameters(shape)
-    except UnsupportedError as error:
-        # A family that names its types has transformers refuse the others while vLLM loads the config.
-        return _nothing(refuses=str(error)) if shape.family.rope_types else _nothing(unsupported=str(error))
-    except SourceError as error:
-        return _nothing(refuses=str(error))
-    try:
+
+    def computed(shape: Shape, params: Parameters) -> Computed:
+        check_unread(shape, vllm_families.UNREAD)
         params = _patched(shape, params)
         longest = _longest(shape, params)
-        if shape.model_type in BACKEND:
-            return _through_transformers(config, shape, params, length, longest)
-        return _native(config, shape, params, length, longest, tokenizer_config)
-    except SourceError as error:
-        return _nothing(refuses=str(error))
-    except (RopewalkError, OverflowError) as error:
-        return _nothing(unsupported=str(error))
+        nested = enter(config)[2]
+        alone = shape.model_type == "minimax_m3_vl_text" and not nested
+        if alone or shape.model_type in (*BACKEND, *FALLBACK, *SINCE):
+            versions = SINCE.get(shape.model_type, VERSIONS)
+            stock = ENGINE.through_transformers(config, length, longest, _batched(shape, params, longest))
+            return replace(stock, versions=versions)
+        return _native(shape, params, nested, length, longest, tokenizer_config)
+
+    return ENGINE.answer(config, _seen, computed)
 
 
-def _nothing(*, refuses: str | None = None, unsupported: str | None = None) -> Computed:
-    return Computed(
-        engine=NAME, versions=VERSIONS, groups={}, max_length=None, refuses=refuses, unsupported=unsupported
-    )  # fmt: skip
+def _batched(shape: Shape, params: Parameters, longest: int) -> tuple[str, ...]:
+    return ("the longest text of a step decides for all", *_shorter_default(shape, params, longest))
+
+
+def _seen(shape: Shape) -> Shape:
+    """The fields of a config under vLLM's own config classes, where it has them."""
+    if shape.model_type == "deepseek_v32" and shape.text.get("max_position_embeddings") is None:
+        # It reads this family with DeepSeek V3's config class.
+        return replace(shape, declared=default("deepseek_v3", "max_position_embeddings"))
+    return shape
 
 
 def _patched(shape: Shape, params: Parameters) -> Parameters:
@@ -131,45 +129,28 @@ def _longest(shape: Shape, params: Parameters) -> int:
     return int(length)
 
 
-def _through_transformers(
-    config: Mapping[str, Any], shape: Shape, params: Parameters, length: int, longest: int
-) -> Computed:
-    computed = stock.compute(config, length=length)
-    notes: tuple[str, ...] = ("runs through transformers' own modules",)
-    if computed.depends_on == "batch":
-        notes += ("the longest text of a step decides for all", *_shorter_default(shape, params, longest))
-    return replace(
-        computed,
-        engine=NAME,
-        versions=VERSIONS,
-        max_length=longest if computed.groups else None,
-        notes=(*computed.notes, *notes),
-    )
-
-
 def _native(
-    config: Mapping[str, Any],
     shape: Shape,
     params: Parameters,
+    nested: bool,
     length: int,
     longest: int,
     tokenizer_config: Mapping[str, Any] | None,
 ) -> Computed:
-    if shape.text.get("dual_chunk_attention_config") is not None:
-        raise UnsupportedError("dual chunk attention was not read; remove dual_chunk_attention_config")
-    if shape.family.interleave_key and shape.text.get(shape.family.interleave_key) is False:
-        raise UnsupportedError("vLLM rotates pairs (2i, 2i+1) of a latent head although rope_interleave is false")
-    made = {label: _table(config, shape, values, longest) for label, values in params.by_type.items()}
+    _check_layers(shape)
     groups: dict[str, Frequencies | None] = {}
     rows = []
-    for label, layer_type in _layers(shape, params):
-        if layer_type is None:
+    for label, place in layers(shape, params):
+        if place is None:
             groups[label] = None
             continue
-        table, scale = made[layer_type]
+        if shape.model_type in BASE:
+            table, scale = tables.default(_top_head(shape, label)), 1.0
+        else:
+            table, scale = _table(shape, params.by_type[place], nested, longest)
         groups[label] = table.word(scale)
         rows.append(table.rows)
-    depends, treatment = _depends(params, longest)
+    depends, treatment = _depends(shape, params, longest)
     computed = Computed(
         engine=NAME,
         versions=VERSIONS,
@@ -192,56 +173,72 @@ def _native(
     return computed
 
 
-def _layers(shape: Shape, params: Parameters) -> list[tuple[str, str | None]]:
-    """Labels of the groups, in the order of `transformers.read`, and where their parameters lie; None: not rotated."""
-    neutral = {label: {"rope_type": "default", "rope_theta": 10000.0} for label in params.by_type}
-    groups = make_groups(shape, replace(params, by_type=neutral), None)
-    place = {group.label: group.label if group.label in params.by_type else "" for group in groups}
-    return [(group.label, place[group.label] if group.rotated else None) for group in groups]
+def _check_layers(shape: Shape) -> None:
+    """Raises `UnsupportedError` where vLLM rotates other layers or other pairs than transformers."""
+    if shape.family.interleave_key and shape.text.get(shape.family.interleave_key) is False:
+        raise UnsupportedError("vLLM rotates pairs (2i, 2i+1) of a latent head although rope_interleave is false")
+    if shape.model_type in ("exaone4", "exaone_moe"):
+        # Where no layer has a window, all of them turn, whatever sliding_window says.
+        windows = SLIDING in shape.types
+        turns = [not windows or (kind == SLIDING and shape.window is not None) for kind in shape.types]
+        if turns != list(shape.rotated):
+            raise UnsupportedError("vLLM rotates other layers than transformers under these layer_types and sliding_window")
+
+
+def _top_head(shape: Shape, label: str) -> Head:
+    """A head whose base and share lie at the top level of the config, the base of windowed layers beside them."""
+    text, top = shape.text, BASE[shape.model_type]
+    missing = [key for key in top.needed if text.get(key) is None]
+    if missing:
+        raise SourceError(f"vLLM stops at load where a {shape.model_type} lacks {' and '.join(missing)}: write them")
+    if top.needed and list(text["hybrid_layer_pattern"]) != [int(kind == SLIDING) for kind in shape.types]:
+        raise UnsupportedError("vLLM takes the windows from hybrid_layer_pattern, which differs from layer_types")
+    base, dim = _number(text, "rope_theta", top.base), shape.rope_head_dim
+    if label == SLIDING:
+        base, dim = _number(text, "swa_rope_theta", base), int(number(text, "swa_head_dim"))
+    share = tables.share(text.get("partial_rotary_factor", top.share))
+    return Head(base=base, rotary_dim=int(dim * share), head_dim=dim, max_position=shape.declared)
+
+
+def _number(text: Mapping[str, Any], key: str, usual: float) -> float:
+    return number(text, key) if key in text else usual
 
 
 def _head(shape: Shape, values: Mapping[str, Any]) -> Head:
-    given = values.get("partial_rotary_factor", 1.0)
+    for key in ("rope_dim", "use_fope"):
+        if values.get(key):
+            raise UnsupportedError(f"{key} inside rope_parameters was not read; remove it")
+    if shape.model_type == "minimax_m2" and "rotary_dim" not in shape.text:
+        raise SourceError("vLLM stops at load where a minimax_m2 has no rotary_dim beside its share: write it")
+    usual = shape.text.get("partial_rotary_factor", 1.0) if shape.model_type == "laguna" else 1.0
+    given = values.get("partial_rotary_factor", usual)
     if given is None:
         raise SourceError("partial_rotary_factor is null, which stops it at load: leave it out")
+    top = shape.text.get("model_max_length") if shape.model_type in ("cohere", "cohere2") else None
     dim = shape.rope_head_dim
     return Head(
         base=number(values, "rope_theta"),
         rotary_dim=int(dim * tables.share(given)),
         head_dim=dim,
-        max_position=shape.declared,
+        max_position=int(number(shape.text, "model_max_length")) if top else shape.declared,
     )
 
 
-def _table(config: Mapping[str, Any], shape: Shape, values: Mapping[str, Any], longest: int) -> tuple[Table, float]:
+def _table(shape: Shape, values: Mapping[str, Any], nested: bool, longest: int) -> tuple[Table, float]:
     """The table of one set of parameters, and what multiplies the softmax scale."""
     head = _head(shape, values)
-    _needed(shape, values)
-    if shape.model_type == "gpt_oss":
+    check_needed(values)
+    if shape.model_type in YARN:
         return _gpt_oss(values, head), 1.0
-    if shape.family.mla and values["rope_type"] != "default":
+    if shape.model_type in LATENT and values["rope_type"] != "default":
         # With an attention factor of exactly one the softmax scale stays as it is.
         plain_scale = values.get("attention_factor") == 1.0
         return tables.latent(values, head), 1.0 if plain_scale else tables.latent_scale(values)
-    if "mrope_section" in values and enter(config)[2] and values["rope_type"] in ("default", "yarn"):
+    if "mrope_section" in values and nested and values["rope_type"] in ("default", "yarn"):
         total = sum(values["mrope_section"] or ())
         if values["mrope_section"] and total != head.rotary_dim // 2:
             raise SourceError(f"mrope_section sums to {total}, expected {head.rotary_dim // 2}")
     return _by_type(values, head, longest), 1.0
-
-
-def _needed(shape: Shape, values: Mapping[str, Any]) -> None:
-    """Raises `SourceError` for fields without which transformers' check of the config stops vLLM."""
-    needed = {
-        "linear": ("factor",),
-        "dynamic": ("factor",),
-        "yarn": ("factor",),
-        "longrope": ("short_factor", "long_factor"),
-        "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
-    }
-    missing = [key for key in needed.get(values["rope_type"], ()) if key not in values]
-    if missing:
-        raise SourceError(f"rope_parameters of type {values['rope_type']} lack {' and '.join(missing)}")
 
 
 def _by_type(values: Mapping[str, Any], head: Head, longest: int) -> Table:
@@ -308,8 +305,9 @@ def _gpt_oss(values: Mapping[str, Any], head: Head) -> Table:
     return tables.yarn(values, head, attention_factor=factor, truncate=bool(values.get("truncate", True)))
 
 
-def _depends(params: Parameters, longest: int) -> tuple[Depends, str]:
-    for values in params.by_type.values():
+def _depends(shape: Shape, params: Parameters, longest: int) -> tuple[Depends, str]:
+    whole = shape.model_type not in LATENT and shape.model_type not in BASE
+    for values in params.by_type.values() if whole else ():
         if values["rope_type"] == "longrope" and tables.two_regimes(values):
             long = longest > number(values, ORIGINAL)
             return "deployment", f"the {'long' if long else 'short'} list, as every request of that deployment"
@@ -331,9 +329,12 @@ def _ignored(shape: Shape, params: Parameters) -> tuple[str, ...]:
         keys = unread.get(kind, ())
         if kind == "dynamic" and "max_trained_positions" not in values:
             keys += ("factor",)
-        if shape.model_type == "gpt_oss":
+        if shape.model_type in BASE:
+            keys = () if kind == "default" else tuple(key for key in values if key not in ("type", "rope_theta"))
+            keys += ("rope_theta",) if values["rope_theta"] != _top_head(shape, label).base else ()
+        if shape.model_type in YARN:
             keys = ("rope_type",) if kind != "yarn" else ("attention_factor", "attn_factor", "mscale", "mscale_all_dim")
-        if shape.family.mla and kind != "default":
+        if shape.model_type in LATENT and kind != "default":
             keys = ("attention_factor", "attn_factor", "truncate", "short_factor", "long_factor", "low_freq_factor")
             keys += ("rope_type",) if kind != "yarn" else ()
         found += [f"{label}.{key}" if label else key for key in keys if key in values]

@@ -1,6 +1,7 @@
 """What SGLang computes from a config, against its own code and in its own words."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk.core.geometry import geometric
-from ropewalk.engines import sglang
+from ropewalk.engines import sglang, sglang_classes, sglang_families
 from ropewalk.engines.transformers import compute as stock
+from ropewalk.engines.transformers.families import FAMILIES
+from ropewalk.engines.transformers.reading import measure
 
 TINY: dict[str, Any] = {
     "model_type": "llama",
@@ -79,7 +82,7 @@ def test_yarn_reads_attn_factor_and_not_attention_factor() -> None:
     assert computed.ignored == ("attention_factor",)
 
 
-@pytest.mark.parametrize("model_type", sglang.PLAIN)
+@pytest.mark.parametrize("model_type", list(sglang_families.PLAIN))
 def test_families_that_read_the_base_alone(model_type: str) -> None:
     changes = config({"rope_type": "linear", "rope_theta": 10000.5, "factor": 2.0}, model_type=model_type, head_dim=16)
     computed = sglang.compute(changes, length=64)
@@ -126,14 +129,60 @@ def test_gemma3_reads_no_scaling_of_its_sliding_layers() -> None:
     assert any("CPU with AMX" in note for note in computed.notes)
 
 
-@pytest.mark.parametrize("model_type", sglang.BACKEND)
+@pytest.mark.parametrize("model_type", [name for name in sglang_families.FALLBACK if name in FAMILIES])
 def test_families_that_run_through_transformers(model_type: str) -> None:
-    changes = config({"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}, model_type=model_type)
+    family = FAMILIES[model_type]
+    kinds = family.rope_types or ("linear",)
+    changes = config({"rope_type": kinds[0], "rope_theta": 10000.0, "factor": 2.0}, model_type=model_type)
+    if family.typed:
+        changes["rope_parameters"] = {
+            label: dict(changes["rope_parameters"]) for label in ("full_attention", "sliding_attention")
+        }
     computed, expected = (engine.compute(changes, length=5000) for engine in (sglang, stock))
     assert computed.groups == expected.groups
     assert list(computed.groups)
-    assert computed.max_length == 8192
+    # Nested parameters have no factor at their outer level.
+    assert computed.max_length == (4096 if family.typed else 8192)
     assert "runs through transformers' own modules" in computed.notes
+
+
+def test_an_architecture_that_only_sglang_knows() -> None:
+    scaled = {**YARN, "attention_factor": 1.5}
+    stock_name = config(scaled, model_type="ernie4_5", architectures=["Ernie4_5ForCausalLM"], head_dim=16)
+    own_name = {**stock_name, "architectures": ["Ernie4_5_ForCausalLM"]}
+    factors = [sglang.compute(changes, length=64).groups["all"] for changes in (stock_name, own_name)]
+    assert [word.attention_factor for word in factors if word] == pytest.approx([1.5, 0.1 * np.log(4.0) + 1.0])
+
+
+def test_exaone4_takes_its_windows_from_the_pattern() -> None:
+    types = ["sliding_attention", "full_attention"] * 2
+    shape = measure(config(None, model_type="exaone4", layer_types=types, sliding_window=64))
+    sglang_classes.check_layers(replace(shape, text={**shape.text, "sliding_window_pattern": "LG"}))
+    with pytest.raises(ValueError, match="windows from sliding_window_pattern, which differs from layer_types"):
+        sglang_classes.check_layers(replace(shape, text={**shape.text, "sliding_window_pattern": "LLLG"}))
+    with pytest.raises(ValueError, match="takes the length of sliding_window_pattern, got 4: write LLLG"):
+        sglang_classes.check_layers(shape)
+
+
+def test_every_family_is_in_one_table() -> None:
+    tables_ = (
+        sglang_families.PLAIN,
+        sglang_families.SCALED,
+        sglang_families.LATENT,
+        sglang_families.OWN,
+        sglang_families.FALLBACK,
+        sglang_families.UNSUPPORTED,
+    )
+    named = [name for table in tables_ for name in table]
+    assert len(named) == len(set(named))
+    assert set(FAMILIES) <= set(named) | set(sglang_families.NOT_READ)
+
+
+@pytest.mark.parametrize("model_type", [name for name in sglang_families.UNSUPPORTED if name in FAMILIES])
+def test_families_that_it_does_not_load(model_type: str) -> None:
+    computed = sglang.compute({"model_type": model_type}, length=64)
+    assert computed.groups == {}
+    assert str(computed.unsupported).startswith(f"{model_type} in SGLang: ")
 
 
 def test_the_tokenizer_is_no_cap() -> None:
@@ -173,6 +222,16 @@ def test_a_longrope_table_ends() -> None:
             config(LONGROPE | {"original_max_position_embeddings": 1}),
             "divides by the logarithm of original_max_position_embeddings, got 1,",
         ),
+        (
+            config({**YARN}, model_type="qwen3_next", head_dim=16),
+            "config class for qwen3_next stops on rope_parameters of this",
+        ),
+        (config(None, model_type="longcat_flash"), "finds no rope parameters and stops where rope_scaling is left out"),
+        (
+            config({"rope_type": "yarn", "factor": 2.0}, model_type="falcon_h1", head_dim=16),
+            "config class for falcon_h1 stops on yarn without original_max_position_embeddings",
+        ),
+        (config(None, model_type="mimo_v2_flash", head_dim=16), "a mimo_v2_flash lacks hybrid_layer_pattern and"),
         (config({**YARN}, model_type="olmo3"), "config class for olmo3 stops on flat rope_parameters"),
         (config(None, model_type="qwen3_5_text", head_dim=16), "Qwen 3.5 stops on a config without rope_parameters"),
         (
@@ -205,6 +264,19 @@ def test_what_stops_it(changes: dict[str, Any], message: str) -> None:
         (config({"rope_type": "default", "rope_theta": 0.5}, model_type="starcoder2"), "the base becomes 0, which gives no"),
         (config({**YARN, "extrapolation_factor": 0.5}), "extrapolation_factor was not read"),
         (config({**YARN, "rope_type": "deepseek_yarn"}), "read for latent attention only"),
+        (config(None, model_type="laguna", head_dim=16), "defaults for a laguna without rope_parameters were not read"),
+        (
+            config(None, model_type="exaone_moe", head_dim=16, layer_types=["full_attention"] * 4),
+            "rotates every layer where layer_types name no window",
+        ),
+        (
+            {"model_type": "minimax_m3_vl", "text_config": config(None, model_type="minimax_m3_vl_text", head_dim=16)},
+            "with Mixtral's config class, which was not followed",
+        ),
+        (
+            config(None, model_type="glm_moe_dsa", qk_rope_head_dim=16, rope_interleave=False),
+            "rotates halves where rope_interleave is false",
+        ),
         (config(None, dual_chunk_attention_config={}), "dual chunk attention was not read"),
     ],
 )
@@ -216,7 +288,7 @@ def test_what_cannot_be_told(changes: dict[str, Any], message: str) -> None:
 
 
 def test_a_family_that_was_not_read_is_not_taken_for_llama(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sglang, "SCALED", tuple(name for name in sglang.SCALED if name != "llama"))
+    monkeypatch.delitem(sglang_families.SCALED, "llama")
     assert sglang.compute(config(YARN), length=64).unsupported == "SGLang's code for llama was not read"
 
 

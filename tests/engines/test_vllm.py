@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk.core.geometry import geometric
-from ropewalk.engines import tables, vllm
+from ropewalk.engines import tables, vllm, vllm_families
 from ropewalk.engines.transformers import compute as stock
 from ropewalk.engines.transformers.families import FAMILIES
 
@@ -173,6 +173,21 @@ def test_what_stops_it(changes: dict[str, Any], message: str) -> None:
         (config({**YARN, "attention_factor": None, "mscale": True}), "mscale = True"),
         (config({"rope_type": "openpangu", "rope_theta": 1e4}), "'openpangu' was read for the families"),
         (config(None, dual_chunk_attention_config={}), "dual chunk attention was not read"),
+        (config(None, model_type="falcon_h1", attn_rotary_emb=8), "does with attn_rotary_emb in a falcon_h1 was not read"),
+        (config({"rope_type": "default", "rope_dim": 8}), "rope_dim inside rope_parameters was not read"),
+        (config(None, model_type="exaone4", layer_types=["full_attention"] * 4), "rotates other layers than transformers"),
+        (
+            config(
+                None,
+                model_type="mimo_v2_flash",
+                head_dim=16,
+                layer_types=["sliding_attention"] * 4,
+                hybrid_layer_pattern=[1, 1, 1, 0],
+                **dict.fromkeys(("sliding_window_size", "swa_head_dim", "swa_num_attention_heads"), 16),
+                swa_num_key_value_heads=2,
+            ),
+            "takes the windows from hybrid_layer_pattern, which differs from layer_types",
+        ),
         (
             config({"rope_type": "dynamic", "factor": 4.0, "max_trained_positions": 1e9}),
             "max_trained_positions 1e.09 gives a stretch of",
@@ -187,14 +202,42 @@ def test_what_cannot_be_told(changes: dict[str, Any], message: str) -> None:
 
 
 def test_a_family_that_was_not_read_is_not_taken_for_llama(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm, "NATIVE", tuple(name for name in vllm.NATIVE if name != "llama"))
+    monkeypatch.delitem(vllm_families.WHOLE, "llama")
     assert vllm.compute(config(YARN), length=64).unsupported == "vLLM's code for llama was not read"
 
 
-@pytest.mark.parametrize("model_type", vllm.BACKEND)
+def test_every_family_is_in_one_table() -> None:
+    tables_ = (
+        vllm_families.WHOLE,
+        vllm_families.LATENT,
+        vllm_families.YARN,
+        vllm_families.BASE,
+        vllm_families.BACKEND,
+        vllm_families.FALLBACK,
+        vllm_families.SINCE,
+        vllm_families.UNSUPPORTED,
+    )
+    named = [name for table in tables_ for name in table]
+    assert len(named) == len(set(named))
+    assert set(FAMILIES) <= set(named) | set(vllm_families.NOT_READ)
+
+
+@pytest.mark.parametrize("model_type", [name for name in vllm_families.UNSUPPORTED if name in FAMILIES])
+def test_families_that_it_does_not_load(model_type: str) -> None:
+    computed = vllm.compute({"model_type": model_type}, length=64)
+    assert computed.groups == {}
+    assert str(computed.unsupported).startswith(f"{model_type} in vLLM: ")
+
+
+THROUGH = (*vllm_families.BACKEND, *vllm_families.FALLBACK, *vllm_families.SINCE)
+
+
+@pytest.mark.parametrize("model_type", [name for name in THROUGH if name in FAMILIES])
 def test_families_that_run_through_transformers(model_type: str) -> None:
-    changes = config({"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}, model_type=model_type)
-    if FAMILIES[model_type].typed:
+    family = FAMILIES[model_type]
+    kinds = family.rope_types or ("linear",)
+    changes = config({"rope_type": kinds[0], "rope_theta": 10000.0, "factor": 2.0}, model_type=model_type)
+    if family.typed:
         changes["rope_parameters"] = {
             label: dict(changes["rope_parameters"]) for label in ("full_attention", "sliding_attention")
         }
@@ -204,6 +247,7 @@ def test_families_that_run_through_transformers(model_type: str) -> None:
     assert list(computed.groups)
     assert computed.max_length == 8192
     assert "runs through transformers' own modules" in computed.notes
+    assert computed.versions == vllm_families.SINCE.get(model_type, vllm.VERSIONS)
 
 
 def test_the_tokenizer_is_no_cap() -> None:
@@ -218,6 +262,28 @@ def test_telechats_yarn_is_yarn_with_its_own_temperature() -> None:
     word = computed.groups["all"]
     assert word is not None
     assert word.attention_factor == pytest.approx(0.07 * np.log(4.0) + 1.0)
+
+
+def test_a_base_alone_from_the_top_level() -> None:
+    text = config(
+        {**YARN, "rope_theta": 20000.0, "partial_rotary_factor": 1.0}, model_type="minimax_m3_vl_text", head_dim=16
+    )
+    alone = vllm.compute(text, length=64)
+    assert "runs through transformers' own modules" in alone.notes
+    inside = vllm.compute({"model_type": "minimax_m3_vl", "text_config": text}, length=64)
+    word = inside.groups["all"]
+    assert word is not None
+    np.testing.assert_array_equal(word.inv_freq, geometric(5000000.0, 8))
+    assert word.attention_factor == 1.0
+    assert {"rope_type", "factor", "rope_theta"} <= set(inside.ignored)
+
+
+def test_deepseek_v32_has_the_length_of_the_class_that_reads_it() -> None:
+    without = {key: value for key, value in TINY.items() if key != "max_position_embeddings"}
+    computed = vllm.compute(
+        {**without, "model_type": "deepseek_v32", "qk_rope_head_dim": 16, "qk_nope_head_dim": 16}, length=64
+    )
+    assert computed.max_length == 4096
 
 
 @settings(max_examples=300, deadline=None)
