@@ -66,6 +66,26 @@ def test_verbs_with_chance_in_them_take_a_seed(verb: str) -> None:
     assert "--seed" in verbs(make_parser())[verb].options()
 
 
+@pytest.mark.parametrize(("verb", "resumes"), [("inspect", False), ("extend", False), ("measure", True)])
+def test_an_interrupted_verb_promises_no_resume_that_it_has_not(
+    verb: str, resumes: bool, command: Command, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ropewalk.core.plan.parse_length", interrupted)
+    monkeypatch.setattr("ropewalk.api.plans.geometry", interrupted)
+    monkeypatch.setattr("ropewalk.api.checkpoints.plan_to_write", interrupted)
+    line = {
+        "inspect": [tiny_checkpoint],
+        "extend": [tiny_checkpoint, "--method", "yarn", "--length", "256", "--out", tmp_path / "out"],
+        "measure": [tiny_checkpoint, "--text", "t", "--length", "256", "--out", tmp_path / "out"],
+    }[verb]
+    result = command(verb, *line)
+    assert result.code == 130
+    assert ("--resume goes on" in result.err) is resumes
+
+
 def test_version(command: Command) -> None:
     assert command("--version").out == f"ropewalk {ropewalk.__version__}\n"
 

@@ -11,6 +11,7 @@ Given up: judging by execution an engine that is not executed conclusively; the 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ropewalk.core.plan import Plan
@@ -21,13 +22,17 @@ STOCK = "transformers"
 
 
 def executed(
-    checkpoint: Any, read: Verification, engines: Sequence[str] | None, *, limit_seconds: float, progress: Progress | None
-) -> Verification:
-    """`read` with every engine executed that can be. Raises what `hosts.executed.execute` raises."""
+    path: str | Path, checkpoint: Any, read: Verification, engines: Sequence[str] | None, *, limit_seconds: float,
+    progress: Progress | None,
+) -> Verification:  # fmt: skip
+    """`read` with every engine executed that can be; `checkpoint` is `path`, opened without its weights.
+
+    Raises what `hosts.executed.execute` raises.
+    """
     from ropewalk.hosts.executed import execute
 
     stock = _stock(checkpoint, read)
-    ran = execute(checkpoint.path, engines, progress=progress, limit_seconds=limit_seconds)
+    ran = execute(path, engines, progress=progress, limit_seconds=limit_seconds)
     by_engine = {verdict.engine: verdict for verdict in ran}
     verdicts = [combined(verdict, by_engine[verdict.engine], stock, read.reference) for verdict in read.verdicts]
     return replace(read, verdicts=tuple(verdicts))

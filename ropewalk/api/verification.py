@@ -45,7 +45,7 @@ def verify(
         return read
     from ropewalk.api.executing import executed
 
-    return executed(checkpoint, read, chosen, limit_seconds=limit_seconds, progress=progress)
+    return executed(path, checkpoint, read, chosen, limit_seconds=limit_seconds, progress=progress)
 
 
 def _read(checkpoint: Any, chosen: Sequence[str] | None, against: str | Path | Plan | None) -> Verification:

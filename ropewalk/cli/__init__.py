@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ropewalk: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("ropewalk: interrupted; what is finished is kept, and --resume goes on from there", file=sys.stderr)
+        goes_on = "--resume" in known[arguments[0]].options()
+        tail = "; what is finished is kept, and --resume goes on from there" if goes_on else "; nothing is left of it"
+        print(f"ropewalk: interrupted{tail}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; nothing can be said to them any more.

@@ -1,6 +1,9 @@
 """What `verify --execute` makes of an engine's answers, without an engine."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from hosts.gguf_files import tiny, write_gguf
 import ropewalk
 from ropewalk.core.errors import HostError, InputError, MachineError, UnsupportedError
 from ropewalk.core.progress import Progress
-from ropewalk.hosts.executed import bench, execution
+from ropewalk.hosts.executed import bench, execution, python_of
 from ropewalk.hosts.executed.bench import control_of, drawn_ids, positions_of
 from ropewalk.hosts.executed.child import Answer, Probe
 from ropewalk.hosts.executed.execution import execute, judge
@@ -62,6 +65,17 @@ def test_an_engine_as_near_as_its_control_is_exact(stretched, engines):
     assert found.kl_nats.swapped > 0.5
     assert (found.kl_nats.num_positions, found.kl_nats.num_tokens) == (16, LENGTH)
     assert list(stretched.parent.iterdir()) == [stretched]
+
+
+def test_what_a_killed_run_left_is_swept_and_a_living_one_is_not(stretched, engines):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, living = (stretched.parent / f".ropewalk-executed-{pid}-abc" for pid in (ended.pid, os.getppid()))
+    for place in (dead, living):
+        (place / "control").mkdir(parents=True)
+    engines({**REFERENCE, ("vllm", False): 0.501, ("vllm", True): 0.901})
+    execute(stretched, ["vllm"])
+    assert sorted(stretched.parent.iterdir()) == sorted([living, stretched])
 
 
 def test_an_engine_further_off_than_twice_its_control_differs(stretched, engines):
@@ -246,3 +260,17 @@ def test_ids_are_drawn_once_repeated_and_the_same_every_time():
 )
 def test_the_rule(own, control, apart, status):
     assert judge(own, control, apart)[0] == status
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+def test_the_real_llama_cpp_on_a_real_gguf_file(tmp_path):
+    if python_of("llama.cpp") is None:
+        pytest.skip("llama.cpp is not set up here; make engines does it")
+    # Weights large enough that what comes next hangs on positions, as it does in a trained model.
+    write_gguf(tiny("llama", initializer_range=0.3), tmp_path / "plain.gguf", "llama", tokenizer=True)
+    ropewalk.extend(tmp_path / "plain.gguf", "yarn", length=8192, out=tmp_path / "long.gguf")
+    (found,) = execute(tmp_path / "long.gguf", ["llama.cpp"], most_tokens=4300)
+    print(f"checkpoint {found.kl_nats.checkpoint:.1e}, control {found.kl_nats.control:.1e} nats")
+    assert (found.status, found.how) == ("exact", "executed"), found.reason
+    assert found.kl_nats.swapped > 100 * found.kl_nats.checkpoint

@@ -9,10 +9,11 @@ control is written twice, as a file and as a folder. Given up: real text, and le
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from ropewalk.hosts.folder import Checkpoint
 MOST_TOKENS = 10_240
 """Longest request, tokens: ten thousand tokens are a minute on two cores for a model of 135M weights."""
 NUM_POSITIONS = 16
+PLACE = ".ropewalk-executed-"
+"""Prefix of the folder that is made beside a checkpoint; the process's number follows."""
 PERIOD = 1009
 """Tokens after which the drawn ids repeat; a prime, so that no stride of an engine's blocks falls on it."""
 
@@ -53,6 +56,18 @@ class Bench:
     limit_seconds: float = LONGEST_SECONDS
     """Of one run of one engine."""
     progress: Progress | None = None
+    _references: dict[str, tuple[Answer, Answer]] = field(default_factory=dict)
+    """What transformers answered, by dtype: engines of one dtype share it."""
+
+    def references(self, dtype: str) -> tuple[Answer, Answer]:
+        """transformers' answers to the checkpoint and to the control."""
+        if dtype not in self._references:
+            pair = self.reference
+            self._references[dtype] = (
+                self.ask("transformers", pair.checkpoint, dtype),
+                self.ask("transformers", pair.control, dtype),
+            )
+        return self._references[dtype]
 
     def ask(self, engine: str, path: Path, dtype: str) -> Answer:
         """The answer of one engine to one checkpoint."""
@@ -79,8 +94,7 @@ def bench_of(
         )
     # Beside the checkpoint the control's weights are hard links; elsewhere they may have to be copied.
     beside = checkpoint.path.parent if os.access(checkpoint.path.parent, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix=".ropewalk-executed-", dir=beside) as made:
-        place = Path(made)
+    with _place(beside) as place:
         source = checkpoint if checkpoint.kind == "folder" else _converted(checkpoint, place, progress)
         geometry = folder.geometry_of(source)
         plan, control = control_of(geometry), place / "control"
@@ -96,6 +110,29 @@ def bench_of(
             limit_seconds=limit_seconds,
             progress=progress,
         )
+
+
+@contextmanager
+def _place(parent: Path | None) -> Iterator[Path]:
+    """A folder that is gone afterwards; what killed runs left beside it goes now, since a converted model is large."""
+    for left in parent.glob(f"{PLACE}*") if parent else ():
+        pid = left.name.removeprefix(PLACE).partition("-")[0]
+        if pid.isdecimal() and not _alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{PLACE}{os.getpid()}-", dir=parent) as made:
+        yield Path(made)
+
+
+def _alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _converted(checkpoint: Checkpoint, place: Path, progress: Progress | None) -> Checkpoint:

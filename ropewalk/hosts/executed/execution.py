@@ -27,10 +27,14 @@ MARGIN = 5.0
 """The control, taken for the checkpoint, must be at least this many times further off than the engine is."""
 ROUNDING = 1e-5
 """Nats that are nothing: what float32 in another order costs between two engines, and what hangs on single positions."""
-DTYPES = {"transformers": "float32", "vllm": "bfloat16", "llama.cpp": "float32"}
-"""Engine to the dtype it is run in; its reference is run in the same. A GGUF file's weights have their own."""
-RUNS = 4
-"""Runs for each engine: two of its own, two of transformers."""
+DTYPES = {"transformers": "bfloat16", "vllm": "bfloat16", "llama.cpp": "float32"}
+"""Engine to the dtype it is run in; its reference is run in the same, and serves every engine of that dtype. A GGUF file's
+weights have their own."""
+_MENDS = {
+    "exact": "",
+    "differs": "serve it with an engine that is exact, or write the plan in another spelling",
+    "unsupported": "read its verdict without --execute",
+}
 
 
 def execute(
@@ -53,7 +57,7 @@ def execute(
     failures: dict[str, MachineError] = {}
     rows = {name: _not_run(name, f"not executed: {cannot.get(name) or missing(_ran(name))}") for name in names}
     if progress is not None:
-        progress.plan(RUNS * len(runs))
+        progress.plan(2 * len(runs) + 2 * len({DTYPES[name] for name in runs}))
     with bench_of(
         checkpoint, token_ids=token_ids, most_tokens=most_tokens, limit_seconds=limit_seconds, progress=progress
     ) as bench:
@@ -108,9 +112,7 @@ def _row(bench: Bench, engine: str) -> Verdict:
         control = bench.ask(ran, bench.engine.control, dtype)
     except HostError as error:
         return _not_run(engine, f"executed without a verdict: it runs the checkpoint and not its control ({error})")
-    reference, moved = (
-        bench.ask("transformers", path, dtype) for path in (bench.reference.checkpoint, bench.reference.control)
-    )
+    reference, moved = bench.references(dtype)
     found = Divergence(
         checkpoint=_mean(reference, own),
         control=_mean(moved, control),
@@ -125,7 +127,7 @@ def _row(bench: Bench, engine: str) -> Verdict:
         version=f"{own.version}, {weights}, against transformers {reference.version}",
         status=status,
         reason=f"{reason}; {found.num_positions} positions of {found.num_tokens} tokens",
-        mend="" if status == "exact" else "serve it with an engine that is exact, or write the plan in another spelling",
+        mend=_MENDS[status],
         how="executed",
         kl_nats=found,
     )
