@@ -19,7 +19,7 @@ from ropewalk.core.plan import Frequencies
 from ropewalk.engines import sglang_classes, sglang_families, tables
 from ropewalk.engines.computed import Computed, Depends
 from ropewalk.engines.serving import Engine, check_needed, check_unread, layers
-from ropewalk.engines.sglang_classes import QWEN, RAW
+from ropewalk.engines.sglang_classes import FIXED_BASE, NEW_LOST, QWEN, RAW
 from ropewalk.engines.sglang_families import ARCHITECTURES, FALLBACK, LATENT, PLAIN
 from ropewalk.engines.tables import ORIGINAL, Head, Table, number, spelled
 from ropewalk.engines.transformers import formulas
@@ -333,6 +333,9 @@ def _ignored(shape: Shape, params: Parameters) -> tuple[str, ...]:
         found += [f"{label}.{key}" if label else key for key in keys if key in values]
     if shape.family.partial and spelled(shape.text, "", "partial_rotary_factor") not in (None, _share(shape)):
         found.append("rope_parameters.partial_rotary_factor")
-    if shape.model_type == "olmo3" and shape.text.get("rope_parameters"):
+    if shape.model_type in ("olmo3", *NEW_LOST) and shape.text.get("rope_parameters"):
         found.append("rope_parameters")
+    written = spelled(shape.text, "", "rope_theta", shape.text.get("rope_theta"))
+    if shape.model_type in (*FIXED_BASE, "granitemoehybrid") and written not in (None, params.of(FULL)["rope_theta"]):
+        found.append("rope_theta")
     return tuple(dict.fromkeys(found))

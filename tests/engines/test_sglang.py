@@ -116,6 +116,25 @@ def test_olmo3_loses_its_rope_parameters() -> None:
     assert "rope_parameters" in computed.ignored
 
 
+@pytest.mark.parametrize(
+    ("changes", "base", "ignored"),
+    [
+        ({"model_type": "exaone4", "sliding_window": None, "layer_types": ["full_attention"] * 4}, 1e6, ("rope_theta",)),
+        ({"model_type": "qwen3_next", "head_dim": 16, "partial_rotary_factor": 1.0}, 1e4, ("rope_parameters",)),
+        (
+            {"model_type": "granitemoehybrid", "layer_types": ["full_attention"] * 4, "position_embedding_type": "rope"},
+            1e4,
+            ("rope_theta",),
+        ),
+    ],
+)
+def test_a_base_that_is_not_found(changes: dict[str, Any], base: float, ignored: tuple[str, ...]) -> None:
+    computed = sglang.compute(config({"rope_type": "default", "rope_theta": 5e5}, **changes), length=64)
+    words = [word for word in computed.groups.values() if word is not None]
+    assert [word.inv_freq[1] for word in words] == pytest.approx([base ** (-1 / 8)])
+    assert computed.ignored == ignored
+
+
 def test_gemma3_reads_no_scaling_of_its_sliding_layers() -> None:
     linear = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
     nested = {"full_attention": linear, "sliding_attention": linear}
