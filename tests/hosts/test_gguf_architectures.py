@@ -159,7 +159,7 @@ def test_heads_of_which_a_part_is_rotated_stop_a_llama(tmp_path: Path) -> None:
         ("yarn", 0.1, None),
         ("pi", UNDONE, None),
         ("ntk", None, None),
-        ("ntk-by-parts", 0.0, 1 / TEMPERATURE),
+        ("ntk-by-parts", None, 1 / TEMPERATURE),
         ("yarn:temperature_on=rotated", UNDONE, TEMPERATURE),
     ],
 )
@@ -224,6 +224,7 @@ def test_a_multiplier_that_was_there_is_no_temperature_twice(tmp_path: Path) -> 
     plan = ropewalk.plan(source, "yarn", length=16384)
     write_patched(source, plan, tmp_path / "out.gguf")
     assert off(tmp_path / "out.gguf", plan, source) <= 1e-6
+    assert changed(tmp_path / "out.gguf", source)["rope.scaling.yarn_log_multiplier"] == 0.0
 
 
 def test_olmo3_shares_its_base_with_its_windows(tmp_path: Path) -> None:

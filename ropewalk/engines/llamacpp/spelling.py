@@ -200,6 +200,8 @@ def _changes(metadata: Mapping[str, Any], keys: Mapping[str, Any], plan: Plan, a
     """Keys that get another value or are taken out; those that stay as they are do not appear."""
     wanted: dict[str, Any] = {f"{arch}.{key}": None for key in SCALING_KEYS if key not in _KEPT}
     wanted |= {f"{arch}.{key}": value for key, value in keys.items()}
+    if metadata.get(f"{arch}.{LOG_MULTIPLIER}") is None and keys.get(LOG_MULTIPLIER) == 0.0:
+        del wanted[f"{arch}.{LOG_MULTIPLIER}"]
     declared = metadata.get(f"{arch}.context_length")
     wanted[f"{arch}.context_length"] = max(plan.length, declared if type(declared) is int else 0)
     return {key: value for key, value in wanted.items() if not _same(metadata.get(key), value)}
