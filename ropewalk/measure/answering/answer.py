@@ -69,7 +69,7 @@ def branches(question: Question) -> tuple[Ids, ...]:
 def answered(question: Question, reading: Reading, tokenizer: Any, num_prompt_tokens: int) -> Answer:
     """A reading in words and shares."""
     right = reading.choices == question.answer
-    text = None if reading.generated is None else str(tokenizer.decode(reading.generated.tolist()))
+    text = None if reading.generated is None else _text(reading.generated, tokenizer)
     better = sum(other >= reading.logprobs[0] for other in reading.logprobs[1:])
     return Answer(
         exact=bool(right.all()),
@@ -82,6 +82,12 @@ def answered(question: Question, reading: Reading, tokenizer: Any, num_prompt_to
         num_prompt_tokens=num_prompt_tokens,
         scoring="forced" if text is None else "generate",
     )
+
+
+def _text(ids: Ids, tokenizer: Any) -> str:
+    """What was generated, without special tokens: the rules expect none."""
+    special = set(getattr(tokenizer, "all_special_ids", ()))
+    return str(tokenizer.decode([token for token in ids.tolist() if token not in special]))
 
 
 def _held(question: Question, right: NDArray[np.bool_]) -> float:

@@ -91,3 +91,12 @@ def test_round_trip_among_other_columns(characters):
     )  # fmt: skip
     row = json.loads(json.dumps({"cell": "x", **answer.to_dict()}))
     assert Answer.from_dict(row) == answer
+
+
+def test_rules_read_no_special_tokens_and_know_the_labels(characters):
+    characters.all_special_ids = [100]
+    asked = question(characters, "attic", [], rule="label", labels=("attic", "barn"))
+    for said, found in (("attic.", 1.0), ("attic or barn.", 0.0)):
+        ids = [*characters(said)["input_ids"][:3], 100, *characters(said)["input_ids"][3:]]
+        answer = answered(asked, Reading(logprobs=(-1.0,), choices=asked.answer, generated=np.array(ids)), characters, 7)
+        assert (answer.text, answer.found) == (said, found)

@@ -41,14 +41,14 @@ def test_chunks_equal_one_forward(family, chunk, fixed):
     whole.read_context(context)
     parts.read_context(context)
     asked = fixed.questions[0].question
-    torch.testing.assert_close(whole.read(asked), parts.read(asked), atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(whole.read(asked), parts.read(asked), atol=2e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_stage_stands_at_its_cut(family, fixed):
     """A view of the whole, or read as far: what follows reads as if nothing else had been read."""
     forward = Forward(families.model(family))
-    cuts, asked = (100, 130, 400), fixed.questions[1].question
+    cuts, asked = (100, 130, 300), fixed.questions[1].question
     cache = Prefilled(forward)
     stood = []
     for index in cache.stages(fixed.context, cuts):
@@ -56,7 +56,7 @@ def test_every_stage_stands_at_its_cut(family, fixed):
         stood.append(cache.read(asked))
     for cut, hidden in zip(cuts, stood, strict=True):
         alone = forward.hidden(torch.from_numpy(np.concatenate([fixed.context[:cut], asked])))[cut:]
-        torch.testing.assert_close(hidden, alone, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(hidden, alone, atol=2e-4, rtol=1e-3)
 
 
 def test_a_sliding_cache_is_not_stood_back_at(fixed):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ropewalk.data.tasks.task import Question
+from ropewalk.measure import forward as forwards
 from ropewalk.measure.answering import tree as trees
 from ropewalk.measure.answering.answer import branches
 from ropewalk.measure.answering.local import answer_all, read_one
@@ -120,15 +121,22 @@ def test_score_in_chunks_equals_log_softmax(monkeypatch):
     logp = torch.log_softmax(forward.logits(hidden), dim=1).detach()
     expected = [float(logp[[8, 1, 2], [3, 4, 5]].sum()), float(logp[[8, 5], [6, 7]].sum())]
     for bytes_ in (1, 4 * 128 * 2, 1 << 20):
-        monkeypatch.setattr("ropewalk.measure.forward.CHUNK_BYTES", bytes_)
+        monkeypatch.setattr(forwards, "CHUNK_BYTES", bytes_)
         values, first = score(forward, hidden, rows, answers)
         assert values == pytest.approx(expected, abs=1e-5)
         assert first[[1, 2, 5, 8]].tolist() == logp.argmax(1)[[1, 2, 5, 8]].tolist()
 
 
-@pytest.mark.parametrize("family", ["gemma3", "gpt-oss", "qwen3.5", "llama4-temperature"])
+@pytest.mark.parametrize("family", ["gemma3", "gpt-oss", "qwen3.5"])
 def test_models_that_a_tree_would_misread_branch_one_by_one(family):
     assert not fits(Prefilled(Forward(families.model(family))))
+
+
+def test_a_temperature_that_counts_in_the_cache_is_not_read_as_a_tree():
+    model = families.model("llama")
+    assert fits(Prefilled(Forward(model)))
+    model.config.attn_temperature_tuning = True
+    assert not fits(Prefilled(Forward(model)))
 
 
 def test_a_model_that_ignores_the_mask_is_found_out(monkeypatch):
