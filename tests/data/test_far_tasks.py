@@ -9,16 +9,17 @@ from characters import Characters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropewalk.core.errors import InputError, TextError
+from ropewalk.core.errors import TextError
 from ropewalk.data.tasks import association, conversation, first_sentence, key_value, records, topics
 from ropewalk.data.tasks.encoding import Encoder
+from ropewalk.data.tasks.scoring import score
 from ropewalk.data.tasks.task import Ask, tasks
 
-TASKS = [
-    task for module in (key_value, records, topics, first_sentence, association, conversation) for task in module.TASKS
-]
+TASKS = [task for module in (key_value, records, topics, first_sentence, association, conversation) for task in module.TASKS]
 PLANTED = [task for task in TASKS if task.plants]
-PROSE = "".join(f"Keeper {n} of the old light wrote down {n * 7919 % 1009} tall ships and {n % 13} gulls. " for n in range(900))
+PROSE = "".join(
+    f"Keeper {n} of the old light wrote down {n * 7919 % 1009} tall ships and {n % 13} gulls. " for n in range(900)
+)
 FILLER = np.asarray(Characters()(PROSE)["input_ids"])
 TALKS = [
     {"topic": f"{name} in spring", "turns": [f"About {name} I know {n} things.", {"text": f"Tell me {n + 1} more."}]}
@@ -63,6 +64,26 @@ def lines(stack, question):
 def test_every_file_of_tasks_is_listed():
     assert set(IDS) <= set(tasks())
     assert {task.family for task in TASKS} == {"retrieval", "association", "conversation"}
+
+
+@pytest.mark.parametrize("task", TASKS, ids=IDS)
+def test_the_rule_is_the_originals(task):
+    rules = {
+        "topics": "label",
+        "first-sentence": "rouge-l",
+        "conversation": "ratio",
+        "key-value": "all",
+        "association": "all",
+    }
+    stack = build(task, (4500,))
+    assert {question.rule for question in stack.questions} == {rules.get(task.id, "last-integer")}
+    assert (task.scoring == "generate") == (task.id in ("topics", "first-sentence", "conversation"))
+    for question in stack.questions:
+        said = text(question.answer)
+        assert score(question.rule, said, question.references, question.labels) == 1
+        assert score(question.rule, said[: len(said) // 2], question.references, question.labels) < 1
+        wrong = [text(candidate) for candidate in question.candidates[1:]]
+        assert all(score(question.rule, other, question.references, question.labels) < 0.9 for other in wrong)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=IDS)
@@ -138,7 +159,7 @@ def test_depths_are_near_what_was_asked(task, seed, depths):
 
 @pytest.mark.parametrize("task", TASKS, ids=IDS)
 def test_no_room_says_the_smallest_length(task):
-    with pytest.raises(TextError, match="leave no room for .*; the smallest length is") as caught:
+    with pytest.raises(TextError, match=r"leave no room for .*; the smallest length is") as caught:
         build(task, (100,))
     smallest = int(str(caught.value).rsplit(" ", 1)[1])
     for _ in range(4):  # Which sentence or topic is drawn may depend on the length, and so may the smallest one.

@@ -7,10 +7,10 @@ comes the piece.
 
 Structure and rule: MRCR (Michelangelo, arXiv:2409.12640; its second version has 2, 4 or 8 occurrences): 0 unless the tag
 comes first, else difflib's ratio. Pieces are drawn from small grammars of ours, so no model has to write them; they are
-shorter than the original's (about 50 tokens) and use no style beside kind and topic.
+shorter than the original's (about 70 tokens) and use no style beside kind and topic.
 
-What a guess is worth by the rule (a test measures it): repeating any piece at random 0.28, any of the four that the
-request fits 0.48. The original states 0.01 and 0.27: its pieces are long, and difflib finds less in common in long texts.
+What a guess is worth by the rule (a test measures it): repeating any piece at random 0.03, any of the four that the request
+fits 0.31. The original states 0.01 and 0.27.
 """
 
 import re
@@ -44,6 +44,8 @@ START = {"measure": "Writer:", "train": "Text:"}
 ORDINALS = ("first", "second", "third", "fourth")
 NUM_SAME = len(ORDINALS)
 """How often a request that is asked about is made."""
+ORDER = (0, 1, 2, 1, 2, 1, 2, 3)
+"""Lines of a grammar in a piece: beyond 200 characters, where difflib leaves frequent letters out of account."""
 TAG_LENGTH = 12
 LETTERS = string.ascii_letters + string.digits
 
@@ -124,7 +126,7 @@ class Conversation(Task):
 def write(rng: np.random.Generator, request: Request, split: Split) -> str:
     """A piece from the grammar of its kind."""
     stock = {"a": words.dealt(words.ADJECTIVES, split), "n": words.dealt(words.NOUNS, split), "t": (request.topic,)}
-    text = " ".join(_one(rng, ways) for ways in GRAMMARS[request.kind])
+    text = " ".join(_one(rng, GRAMMARS[request.kind][line]) for line in ORDER)
     piece = re.sub(r"\{(.)\}", lambda place: _one(rng, stock[place[1]]), text)
     # The grammars say "a" before every word.
     piece = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", piece)

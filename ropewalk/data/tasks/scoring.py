@@ -84,9 +84,11 @@ def _rouge_l(answer: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def ratio(answer: str, references: Sequence[str]) -> float:
-    """`ratio`: 0 where the tag does not come first."""
+    """`ratio`: 0 where the tag does not come first; white space around tag and text does not count."""
     tag, text = references
-    return SequenceMatcher(None, answer.removeprefix(tag), text).ratio() if answer.startswith(tag) else 0.0
+    said = answer.strip()
+    # difflib is not symmetric: the reference comes first, as in MRCR's second version.
+    return SequenceMatcher(None, text.strip(), said.removeprefix(tag).strip()).ratio() if said.startswith(tag) else 0.0
 
 
 RULES: Mapping[str, Score] = {
