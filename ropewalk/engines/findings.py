@@ -20,8 +20,9 @@ from ropewalk.core.geometry import Finding, Geometry
 from ropewalk.engines import transformers
 from ropewalk.engines.reference import reference_of
 from ropewalk.engines.transformers import formulas
-from ropewalk.engines.transformers.families import FAMILIES, enter
-from ropewalk.engines.transformers.reading import main_parameters, measure, parameters
+from ropewalk.engines.transformers.families import FAMILIES, default, enter
+from ropewalk.engines.transformers.reading import Shape, main_parameters, measure, parameters
+from ropewalk.engines.transformers.spelling import SHARE, top_share
 
 LENGTH_FIELDS = (
     "n_positions", "n_ctx", "max_seq_len", "max_seq_length", "max_sequence_length", "seq_length", "seq_len", "seqlen",
@@ -65,11 +66,13 @@ def findings(
         return list(_stored(facts))
     found += geometry.findings
     model_type, text, _ = enter(config)
-    values = main_parameters(parameters(measure(config)))
+    shape = measure(config)
+    values = main_parameters(parameters(shape))
     longest = _longest(config, geometry)
     found += _base(model_type, text, geometry)
     found += _whole_numbers(text)
     found += _dynamic(values)
+    found += _share(shape, values)
     found += _lengths(text, values, geometry)
     found += _tokenizer(tokenizer_config, longest)
     found += _stored(facts)
@@ -139,6 +142,27 @@ def _dynamic(values: Mapping[str, Any]) -> Iterator[Finding]:
             problem="dynamic scaling is another computation in every engine: none in vLLM, the largest stretch in SGLang, "
             "not converted for llama.cpp",
             mend="freeze it for a length: ropewalk extend --method ntk",
+        )
+
+
+def hidden_share(shape: Shape, values: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The rotated share that transformers uses and the one that a reader of the top level finds, where they differ."""
+    written = top_share(shape, values).get(SHARE)
+    seen = shape.text.get(SHARE)
+    if seen is None:
+        seen = default(shape.model_type, "rope_parameters").get(SHARE, 1.0)
+    return None if written is None or written == seen else (written, float(seen))
+
+
+def _share(shape: Shape, values: Mapping[str, Any]) -> Iterator[Finding]:
+    shares = hidden_share(shape, values)
+    if shares is not None:
+        yield Finding(
+            field=SHARE,
+            severity="warning",
+            problem=f"{SHARE} is {shares[0]:g} inside rope_parameters; SGLang looks at the top level only, finds "
+            f"{shares[1]:g}, and rotates other dimensions",
+            mend=f"write {SHARE} {shares[0]:g} at the top level too",
         )
 
 

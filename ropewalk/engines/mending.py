@@ -1,7 +1,8 @@
 """A config with the traps taken out that have only one way out, and the numbers of stock transformers unchanged.
 
-One spelling, floats, no stale copies, lengths that agree, and the factor on cos and sin written for every engine. What
-needs a decision is left: which original length is meant, which base was lost, which length a dynamic scaling is frozen at.
+One spelling, floats, no stale copies, lengths that agree, and the factor on cos and sin and the rotated share written for
+every engine. What needs a decision is left: which original length is meant, which base was lost, which length a dynamic
+scaling is frozen at.
 """
 
 import copy
@@ -13,12 +14,13 @@ from ropewalk.core.errors import HostError
 from ropewalk.core.geometry import Finding
 from ropewalk.core.plan import Frequencies
 from ropewalk.engines import transformers
-from ropewalk.engines.findings import FLOATS, LENGTH_FIELDS, ORIGINAL, Facts, findings
+from ropewalk.engines.findings import FLOATS, LENGTH_FIELDS, ORIGINAL, Facts, findings, hidden_share
 from ropewalk.engines.reference import reference_of
 from ropewalk.engines.transformers import formulas
 from ropewalk.engines.transformers.compute import word_of
 from ropewalk.engines.transformers.families import enter
 from ropewalk.engines.transformers.reading import Shape, measure, parameters
+from ropewalk.engines.transformers.spelling import SHARE
 from ropewalk.engines.transformers.spellings import NEEDS_HEAD_DIM
 
 TOLERANCE = 1e-9
@@ -97,6 +99,10 @@ def _rope(new: dict[str, Any], shape: Shape) -> list[str]:
     if family.typed and not params.truncate:
         written["truncate"] = False
     text["rope_parameters"] = written if family.typed else written[""]
+    shares = hidden_share(shape, written.get("", {}))
+    if shares is not None:
+        text[SHARE] = shares[0]
+        changes.append(f"{SHARE} {shares[0]:g} is repeated at the top level, where SGLang looks for it")
     if family.needs_head_dim and kinds & set(NEEDS_HEAD_DIM) and text.get("head_dim") is None:
         text["head_dim"] = shape.head_dim
         changes.append(f"head_dim is written: {shape.head_dim}")

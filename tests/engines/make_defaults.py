@@ -11,7 +11,7 @@ from typing import Any
 from ropewalk.engines.transformers.families_table import FAMILIES
 
 TARGET = Path(__file__).parents[2] / "ropewalk" / "engines" / "transformers" / "defaults.py"
-NAMES = ("kv_channels", "num_kv_heads", "num_layers")
+NAMES = ("kv_channels", "local_attention", "num_kv_heads", "num_layers")
 """What single families call a field of ours."""
 FIELDS = (
     *NAMES,

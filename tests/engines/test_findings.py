@@ -13,6 +13,7 @@ from ropewalk.engines import transformers
 from ropewalk.engines.findings import Facts, findings, is_draft
 from ropewalk.engines.mending import mend
 from ropewalk.engines.reference import reference_of
+from ropewalk.engines.verdicts import verify
 
 ORIGINAL = "original_max_position_embeddings"
 OLD = {key: value for key, value in YARN.items() if key not in ("rope_type", "rope_theta")} | {"type": "yarn"}
@@ -87,6 +88,27 @@ def test_truncate_where_nothing_looks() -> None:
     }
     config = {"model_type": "olmo3", "rope_parameters": nested, "max_position_embeddings": 4 * LENGTH}
     assert found(config, "rope_parameters.full_attention.truncate").severity == "error"
+
+
+PHI = {"model_type": "phi3", "hidden_size": 512, "num_attention_heads": 4, "max_position_embeddings": LENGTH}
+INSIDE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.75}
+
+
+@pytest.mark.parametrize("top", [{}, {"partial_rotary_factor": 0.5}], ids=["nowhere", "another"])
+def test_a_rotated_share_that_sglang_does_not_see(top: dict[str, float]) -> None:
+    config = {**PHI, **top, "rope_parameters": INSIDE}
+    assert found(config, "partial_rotary_factor").mend == "write partial_rotary_factor 0.75 at the top level too"
+    [before] = verify(config, engines=["sglang"]).verdicts
+    mended = mend(config).config
+    [after] = verify(mended, engines=["sglang"]).verdicts
+    assert (before.status, after.status) == ("differs", "exact")
+    assert mended["partial_rotary_factor"] == 0.75
+    assert serious(mended) == []
+
+
+def test_a_rotated_share_that_every_reader_sees() -> None:
+    for config in ({**PHI, "partial_rotary_factor": 0.75}, PHI, {**PHI, "rope_parameters": {"rope_theta": 1e4}}):
+        assert serious(config) == []
 
 
 def test_dynamic_scaling_that_was_exported() -> None:

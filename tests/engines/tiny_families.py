@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+import transformers
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -81,6 +82,12 @@ _TWO_VECTORS: dict[str, Any] = {
         SLIDING: {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
     },
 }
+_GEMMA4: dict[str, Any] = {
+    **_WINDOWS,
+    "global_head_dim": 32,
+    "hidden_size_per_layer_input": 16,
+    "vocab_size_per_layer_input": 64,
+}
 EXTRA: dict[str, dict[str, Any]] = {
     "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1, 3]},
@@ -97,6 +104,8 @@ EXTRA: dict[str, dict[str, Any]] = {
         "vocab_size_per_layer_input": 64,
         "laurel_rank": 8,
     },
+    "gemma4_text": _GEMMA4,
+    "gemma4_unified_text": _GEMMA4,
     "granite": {"attention_multiplier": 0.2},
     "granitemoe": {"attention_multiplier": 0.2},
     "granitemoehybrid": {
@@ -111,6 +120,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "laguna": _TWO_VECTORS,
     "lfm2": {"layer_types": [CONV, FULL] * 2},
     "lfm2_moe": {"layer_types": [CONV, FULL] * 2},
+    "lfm3": {"layer_types": [CONV, FULL, SLIDING, FULL]},
     "llama4_text": {
         "attn_temperature_tuning": False,
         "intermediate_size_mlp": 32,
@@ -126,6 +136,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "ministral": _WINDOWS,
     "mistral": _NO_WINDOW,
     "mixtral": _NO_WINDOW,
+    "mllama_text_model": {"cross_attention_layers": [1]},
+    "modernbert-decoder": {"local_attention": 64, "cls_token_id": 1, "sep_token_id": 2},
     "olmo3": _WINDOWS,
     "phi3": _NO_WINDOW,
     "phi4_multimodal": {
@@ -147,6 +159,10 @@ EXTRA: dict[str, dict[str, Any]] = {
 """What a family needs beside or instead of `SMALL`."""
 
 
+TEXT_PARTS = {"emu3_text_model": "Emu3ForCausalLM", "mllama_text_model": "MllamaForCausalLM"}
+"""Text parts that the auto class knows by the name of the whole model only, and their classes."""
+
+
 def fields(model_type: str) -> dict[str, Any]:
     """The config fields of a tiny model, as config.json would hold them."""
     cls = CONFIG_MAPPING[model_type]
@@ -159,16 +175,26 @@ def stock(config: Mapping[str, Any], *, seed: int = 0, attention: str = "eager")
     content = {key: value for key, value in config.items() if key != "model_type"}
     built = CONFIG_MAPPING[config["model_type"]](**content)
     with torch.device("meta"):
-        count = sum(p.numel() for p in AutoModelForCausalLM.from_config(built).parameters())
+        count = sum(p.numel() for p in from_config(built).parameters())
     if count > LARGEST:
         raise ValueError(f"a {config['model_type']} with {count} weights is not tiny; name its sizes in EXTRA")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(built, attn_implementation=attention)
+        model = from_config(built, attn_implementation=attention)
         for parameter in model.parameters():
             # Memory that a class leaves uninitialised is NaN in tests; gates that start at a constant hide mistakes.
             parameter.data = torch.nan_to_num(parameter.data, nan=0.0) + torch.randn_like(parameter) * 0.05
     return model.float().eval()
+
+
+def from_config(config: PreTrainedConfig, **words: Any) -> PreTrainedModel:
+    """A stock model with whatever weights its class begins with."""
+    name = TEXT_PARTS.get(config.model_type)
+    if name is None:
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **words)
+    else:
+        model = getattr(transformers, name)._from_config(config, **words)
+    return model
 
 
 def causal() -> list[str]:

@@ -13,7 +13,8 @@ LARGEST = 1e18
 """No base, factor or length of a real model comes near; beyond it float64 overflows in the powers that methods take."""
 SMALLEST = 1e-18
 POSITIVE = (
-    "rope_theta", "rotary_emb_base", "rope_local_base_freq", "beta_fast", "beta_slow", "attention_multiplier",
+    "rope_theta", "rotary_emb_base", "rope_local_base_freq", "global_rope_theta", "local_rope_theta", "beta_fast",
+    "beta_slow", "attention_multiplier",
 )  # fmt: skip
 LENGTHS = ("original_max_position_embeddings",)
 """Tokens; some write them as 8192.0."""
@@ -25,7 +26,7 @@ STEPS = (
 )  # fmt: skip
 """Every n-th layer, or n tokens: whole numbers from 1."""
 TEXTS = ("rope_type", "type")
-LISTS = ("no_rope_layers", "mrope_section", "attn_layer_indices", "full_attn_idxs")
+LISTS = ("no_rope_layers", "mrope_section", "attn_layer_indices", "full_attn_idxs", "cross_attention_layers")
 """Lists of whole numbers or truth values."""
 SECTIONS = ("rope_parameters", "rope_scaling", "full_attention", "sliding_attention")
 """Objects that hold such fields themselves."""

@@ -16,7 +16,7 @@ from ropewalk.core.plan import Frequencies
 from ropewalk.engines.computed import Computed, Depends
 from ropewalk.engines.transformers import formulas
 from ropewalk.engines.transformers.families import FAMILIES
-from ropewalk.engines.transformers.reading import Shape, make_groups, measure, parameters
+from ropewalk.engines.transformers.reading import Shape, make_groups, measure, of_type, parameters
 from ropewalk.engines.transformers.spellings import NEEDS_HEAD_DIM, Parameters
 
 NAME = "transformers"
@@ -101,7 +101,7 @@ def _ignored(params: Parameters, shape: Shape) -> tuple[str, ...]:
 def _refuses(shape: Shape, params: Parameters) -> str | None:
     """Why a stock model would not be built or not run, where the formulas would not say so."""
     family = FAMILIES[shape.model_type]
-    for values in params.by_type.values():
+    for label, values in params.by_type.items():
         kind = values["rope_type"]
         if family.needs_head_dim and kind in NEEDS_HEAD_DIM and shape.text.get("head_dim") is None:
             return f"a {shape.model_type} with {kind} scaling cannot be built where head_dim is left out"
@@ -112,7 +112,7 @@ def _refuses(shape: Shape, params: Parameters) -> str | None:
         if missing:
             return f"rope_parameters of type {kind} lack {' and '.join(missing)}"
         for key in ("short_factor", "long_factor") if kind == "longrope" else ():
-            expected = formulas.rotary_dim(values, _head(shape)) // 2
+            expected = formulas.rotary_dim(values, _head(of_type(shape, label))) // 2
             if not isinstance(values[key], list) or len(values[key]) != expected:
                 got = f"{len(values[key])} numbers" if isinstance(values[key], list) else repr(values[key])[:40]
                 return f"{key} has {got} for {expected} frequencies"

@@ -56,6 +56,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "dots1": {"hidden_size": 4608, "max_position_embeddings": 2048, "max_window_layers": 62, "num_attention_heads": 32,
         "num_hidden_layers": 62, "num_key_value_heads": 32, "sliding_window": 4096, "rope_parameters": {"rope_theta":
         10000.0, "rope_type": "default"}},
+    "emu3_text_model": {"hidden_size": 4096, "max_position_embeddings": 9216, "num_attention_heads": 32, "num_hidden_layers":
+        32, "num_key_value_heads": 8, "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}},
     "ernie4_5": {"head_dim": 128, "hidden_size": 1024, "max_position_embeddings": 131072, "num_attention_heads": 16,
         "num_hidden_layers": 18, "num_key_value_heads": 2, "rope_parameters": {"rope_theta": 500000.0, "rope_type":
         "default"}},
@@ -90,6 +92,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 35, "num_key_value_heads": 2, "sliding_window": 512, "rope_parameters": {"sliding_attention":
         {"rope_type": "default", "rope_theta": 10000.0}, "full_attention": {"rope_type": "default", "rope_theta":
         1000000.0}}},
+    "gemma4_text": {"head_dim": 256, "hidden_size": 2304, "max_position_embeddings": 131072, "num_attention_heads": 8,
+        "num_hidden_layers": 30, "num_key_value_heads": 4, "sliding_window": 512, "rope_parameters": {"sliding_attention":
+        {"rope_type": "default", "rope_theta": 10000.0}, "full_attention": {"rope_type": "proportional",
+        "partial_rotary_factor": 0.25, "rope_theta": 1000000.0}}},
+    "gemma4_unified_text": {"head_dim": 256, "hidden_size": 2304, "max_position_embeddings": 262144, "num_attention_heads":
+        8, "num_hidden_layers": 30, "num_key_value_heads": 4, "sliding_window": 1024, "rope_parameters":
+        {"sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}, "full_attention": {"rope_type":
+        "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000000.0}}},
     "glm": {"head_dim": 128, "hidden_size": 4096, "max_position_embeddings": 131072, "num_attention_heads": 32,
         "num_hidden_layers": 40, "num_key_value_heads": 2, "rope_parameters": {"rope_theta": 10000.0,
         "partial_rotary_factor": 0.5, "rope_type": "default"}},
@@ -160,6 +170,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 8, "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}},
     "lfm2_moe": {"hidden_size": 2048, "max_position_embeddings": 128000, "num_attention_heads": 32, "num_hidden_layers": 32,
         "num_key_value_heads": 8, "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}},
+    "lfm3": {"head_dim": 128, "hidden_size": 2048, "max_position_embeddings": 128000, "num_attention_heads": 16,
+        "num_hidden_layers": 24, "num_key_value_heads": 4, "sliding_window": 256, "rope_parameters": {"sliding_attention":
+        {"rope_type": "default", "rope_theta": 10000.0}, "full_attention": {"rope_type": "proportional", "rope_theta":
+        1000000.0, "partial_rotary_factor": 0.5}}},
     "llama": {"hidden_size": 4096, "max_position_embeddings": 2048, "num_attention_heads": 32, "num_hidden_layers": 32,
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "llama4_text": {"attention_chunk_size": 8192, "attn_temperature_tuning": True, "head_dim": 128, "hidden_size": 5120,
@@ -195,6 +209,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "default"}},
     "mixtral": {"hidden_size": 4096, "max_position_embeddings": 131072, "num_attention_heads": 32, "num_hidden_layers": 32,
         "num_key_value_heads": 8, "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}},
+    "mllama_text_model": {"hidden_size": 4096, "max_position_embeddings": 131072, "num_attention_heads": 32,
+        "num_hidden_layers": 40, "num_key_value_heads": 8, "rope_parameters": {"rope_theta": 500000.0, "rope_type":
+        "default"}},
+    "modernbert-decoder": {"local_attention": 128, "hidden_size": 768, "max_position_embeddings": 8192,
+        "num_attention_heads": 12, "num_hidden_layers": 22, "rope_parameters": {"sliding_attention": {"rope_type": "default",
+        "rope_theta": 10000.0}, "full_attention": {"rope_type": "default", "rope_theta": 160000.0}}},
     "nanochat": {"hidden_size": 768, "max_position_embeddings": 2048, "num_attention_heads": 6, "num_hidden_layers": 12,
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "nemotron": {"hidden_size": 6144, "max_position_embeddings": 4096, "num_attention_heads": 48, "num_hidden_layers": 32,

@@ -89,6 +89,8 @@ PERIODS: dict[str, tuple[str, int, str, str]] = {
     "gemma2": ("", 2, "full_attention", "sliding_attention"),
     "gemma3_text": ("sliding_window_pattern", 6, "full_attention", "sliding_attention"),
     "gemma3n_text": ("", 5, "full_attention", "sliding_attention"),
+    "gemma4_text": ("", 6, "full_attention", "sliding_attention"),
+    "gemma4_unified_text": ("", 6, "full_attention", "sliding_attention"),
     "gpt_oss": ("", 2, "full_attention", "sliding_attention"),
     "kolibri1": ("", 5, "full_attention", "sliding_attention"),
     "minimax": ("", 2, "linear_attention", "full_attention"),
@@ -100,6 +102,10 @@ PERIODS: dict[str, tuple[str, int, str, str]] = {
 }
 """Families where every n-th layer is of one type and the others of another: the field that says n, n where nothing does, the
 type of the n-th, the type of the others."""
+
+
+CROSS_ATTENTION = (3, 8, 13, 18, 23, 28, 33, 38)
+"""Layers of Llama 3.2 Vision that look at the image, where a config does not list them."""
 
 
 def layer_types(model_type: str, text: Mapping[str, Any], num_layers: int, window: int | None) -> list[str]:
@@ -139,11 +145,14 @@ def _type_of_layer(model_type: str, text: Mapping[str, Any], i: int, num_layers:
     if model_type == "olmo_hybrid":
         last = num_layers < 4 and i == num_layers - 1
         return "full_attention" if i % 4 == 3 or last else "linear_attention"
+    if model_type == "lfm3" and i % 4 != 2:
+        return "sliding_attention" if i % 4 == 0 and i > 0 else "conv"
     rules = {
         "cwm": i % 4 == 0,
         "flint": i < 2 or i % 4 == 1 or i == num_layers - 1,
         "mimo_v2_flash": i == 0 or (i + 1) % 6 == 0,
         "ministral": window is None,
+        "modernbert-decoder": i % _given(text, "global_attn_every_n_layers", 3) == 0,
     }
     return "full_attention" if rules.get(model_type, True) else "sliding_attention"
 
@@ -157,6 +166,9 @@ def rotated_layers(model_type: str, text: Mapping[str, Any], num_layers: int) ->
         # OLMo Hybrid takes a base of null for "no positions".
         nulled = isinstance(params, Mapping) and "rope_theta" in params and params["rope_theta"] is None
         return [not nulled] * num_layers
+    if FAMILIES[model_type].cross_attention:
+        crossing = _given(text, "cross_attention_layers", CROSS_ATTENTION)
+        return [i not in crossing for i in range(num_layers)]
     if not FAMILIES[model_type].position_free:
         return [True] * num_layers
     flags = text.get("no_rope_layers")

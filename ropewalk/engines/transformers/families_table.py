@@ -69,6 +69,16 @@ class Family:
     """Whether type `dynamic` with `alpha` means a fixed, larger base."""
     temperature_tuning: bool = False
     """Whether `attn_temperature_tuning` makes the logit scale depend on the position."""
+    scaling_for_all: bool = False
+    """Old spelling: whether `rope_scaling` is for the sliding-window layers too, where `typed`."""
+    halved_window: bool = False
+    """Whether the field of the window counts both directions, of which a decoder sees one."""
+    full_head_dim: tuple[str, int] | None = None
+    """Where heads of full-attention layers have a size of their own: the field that says it, and the class default."""
+    cross_attention: bool = False
+    """Whether `cross_attention_layers` names layers that look at an image and rotate nothing."""
+    last_is_full: bool = False
+    """Whether the config class makes the last layer a full-attention one, whatever is listed."""
 
 
 _PLAIN = Family()
@@ -90,6 +100,14 @@ _PHI3 = Family(
 )
 _NEOX = Family(partial=True, base_key="rotary_emb_base", partial_key="rotary_pct")
 _QWEN3_5 = Family(partial=True, mrope=True, recurrent="linear_attention")
+_GEMMA4 = Family(
+    typed=True,
+    whole=True,
+    window="by-type",
+    softmax_scale=1.0,
+    full_head_dim=("global_head_dim", 512),
+    last_is_full=True,
+)
 
 FAMILIES: dict[str, Family] = {
     "llama": _PLAIN,
@@ -135,6 +153,7 @@ FAMILIES: dict[str, Family] = {
     "diffllama": _PLAIN,
     "doge": Family(window="all"),
     "dots1": _WINDOW_BY_TYPE,
+    "emu3_text_model": _PLAIN,
     "ernie4_5": _INTERLEAVED,
     "ernie4_5_moe": _INTERLEAVED,
     "exaone4": Family(window="by-type", rotates="sliding-or-all"),
@@ -144,6 +163,8 @@ FAMILIES: dict[str, Family] = {
     "flex_olmo": _PLAIN,
     "flint": _ROTATED_WINDOWS,
     "gemma3n_text": Family(typed=True, window="by-type", local_base_key="rope_local_base_freq", softmax_scale=1.0),
+    "gemma4_text": _GEMMA4,
+    "gemma4_unified_text": _GEMMA4,
     "glm": _INTERLEAVED_PARTIAL,
     "glm4": _INTERLEAVED_PARTIAL,
     "glm4_moe": _PARTIAL,
@@ -167,6 +188,7 @@ FAMILIES: dict[str, Family] = {
     "laguna": Family(typed=True, whole=True, partial=True, window="by-type"),
     "lfm2": Family(recurrent="conv"),
     "lfm2_moe": Family(recurrent="conv"),
+    "lfm3": Family(typed=True, whole=True, window="by-type", recurrent="conv"),
     "longcat_flash": Family(layout="interleaved", mla=True, names=(("num_hidden_layers", "num_layers"),)),
     "mellum": Family(typed=True, whole=True, window="by-type"),
     "mimo_v2_flash": Family(typed=True, whole=True, partial=True, window="by-type"),
@@ -175,6 +197,16 @@ FAMILIES: dict[str, Family] = {
     "minimax_m2": Family(partial=True, rotary_dim_key="rotary_dim"),
     "minimax_m3_vl_text": _PARTIAL,
     "ministral": _WINDOW_BY_TYPE,
+    "mllama_text_model": Family(cross_attention=True),
+    "modernbert-decoder": Family(
+        typed=True,
+        window="by-type",
+        base_key="global_rope_theta",
+        local_base_key="local_rope_theta",
+        scaling_for_all=True,
+        names=(("sliding_window", "local_attention"),),
+        halved_window=True,
+    ),
     "nanochat": _PLAIN,
     "nemotron": _PARTIAL,
     "olmo_hybrid": Family(recurrent="linear_attention"),
@@ -190,46 +222,42 @@ FAMILIES: dict[str, Family] = {
 }
 
 COMPOSITE = {
+    "emu3": "emu3_text_model",
     "gemma3": "gemma3_text",
     "gemma3n": "gemma3n_text",
+    "gemma4": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text",
     "llama4": "llama4_text",
+    "mllama": "mllama_text_model",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
 }
 """Families with a `text_config`, and the model type it has when it does not say."""
 
 NOT_YET = {
-    "beam": "rope_parameters that are null for layers of one type",
+    "beam": "a rotation inside windows only; its full-attention layers have a temperature that depends on the position",
     "blt": "five models inside one another, each with a rotation of its own",
     "codegen": "a table of angles that its code makes from rotary_dim, so that no config field could say other frequencies",
-    "cohere2_moe": "a rotation of full-attention layers that hangs on the kind of their feed-forward part",
+    "cohere2_moe": "a rotation inside windows, and of full-attention layers where their feed-forward part is dense",
     "cohere_compass_text": "multimodal positions and a vector for each layer type",
-    "dbrx": "its base inside attn_config",
+    "dbrx": "its base inside attn_config, where its rotation in transformers does not look",
     "deepseek_v4": "two vectors inside each layer, for the text and for its compressed blocks",
-    "dots3_note": "other head dimensions, rotated and not, in each layer type",
-    "dots3_note_text": "other head dimensions, rotated and not, in each layer type",
-    "emu3": "a text model that is only ever part of an image model",
-    "gemma4": "other head dimensions in each layer type",
-    "gemma4_text": "other head dimensions in each layer type",
-    "gemma4_unified": "other head dimensions in each layer type",
-    "gemma4_unified_text": "other head dimensions in each layer type",
+    "dots3_note": "other head dimensions, rotated and not, in each layer type, beside latent attention",
+    "dots3_note_text": "other head dimensions, rotated and not, in each layer type, beside latent attention",
     "gptj": "a table of angles that its code makes from rotary_dim, so that no config field could say other frequencies",
-    "granite_swa": "a base for each layer (layer_rope_theta)",
-    "granitemoe_swa": "a base for each layer (layer_rope_theta)",
-    "hrm_text": "stacks of layers that a token passes several times",
-    "lfm3": "a vector with zeros for full attention and other labels of layers beside it",
+    "granite_swa": "a base for each layer (layer_rope_theta), and a rotary module for each base",
+    "granitemoe_swa": "a base for each layer (layer_rope_theta), and a rotary module for each base",
+    "hrm_text": "stacks of layers that a token passes several times, so that it has more caches than layers",
     "ministral3": "an attention temperature that depends on the position (llama_4_scaling_beta)",
-    "mllama": "cross-attention layers between its rotated ones",
-    "modernbert-decoder": "a base and a window under names of its own (global_rope_theta, local_attention)",
     "moshi": "a rotation in each layer of two models, one of them for sound",
-    "phimoe": "frequencies that are computed anew in each forward, with a factor on cos and sin of its own (short_mscale)",
+    "phimoe": "frequencies that its code computes anew in each forward, so that no plan stays on a live model",
     "qwen4_exp": "blocks that are compressed before they are rotated",
     "qwen4_exp_text": "blocks that are compressed before they are rotated",
-    "recurrent_gemma": "no rope type but the default one in its code, and a window over all its attention",
+    "recurrent_gemma": "a window over all its attention, and no rope type but the default one in its code",
     "reformer": "axial position tables",
     "roformer": "a table of angles that its code makes, so that no config field could say other frequencies",
     "zamba2": "attention that several layers share, rotated or not by use_mem_rope",
-    "zaya": "other labels of layer types (hybrid, hybrid_sliding)",
+    "zaya": "layer types under names of its own (hybrid, hybrid_sliding), each with a vector",
 }
 """Families that are read in no version yet, although they may rotate: what there is in them that we have no word for."""
 

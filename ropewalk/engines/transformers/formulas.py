@@ -5,7 +5,8 @@ so that reading a config gives the numbers of the model. `linear` is position in
 `dynamic` the NTK-aware base at the current length, `yarn` arXiv:2309.00071 (eq. 22-23 with ramp over dimension indices),
 `longrope` arXiv:2402.13753, `llama3` the wavelength rule of Llama 3.1, `proportional` Gemma 4's.
 
-Given up: float32 rounding. Hosts compute in float32; the difference is below 1e-6 of a frequency.
+Hosts compute in float32. That is within 5e-7 of a frequency, except where a ramp is blended: what is kept of a slow
+frequency is a difference of two numbers near one, and its rounding is multiplied by the factor. `rounded` says how much.
 """
 
 import math
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ropewalk.core.errors import SourceError, UnsupportedError, near
 from ropewalk.core.geometry import Vector, geometric
@@ -73,12 +75,29 @@ def compute(params: Mapping[str, Any], head: Head, length: int | None = None) ->
     if kind == "dynamic":
         return geometric(_dynamic_base(params, head, base, dim, length), dim), 1.0
     if kind == "yarn":
-        return _yarn(params, head, base, dim)
+        return _yarn(params, head, geometric(base, dim), base, dim)
     if kind == "longrope":
         return _longrope(params, head, base, dim, length)
     if kind == "llama3":
-        return _llama3(params, base, dim), 1.0
+        return _llama3(params, geometric(base, dim)), 1.0
     return _proportional(params, head, base), 1.0
+
+
+def rounded(params: Mapping[str, Any], head: Head) -> list[Vector]:
+    """The frequencies of a blend as float32 may give them, powers a bit up or down; empty for types without a ramp.
+
+    Call after `compute`, which checks the fields.
+    """
+    if params["rope_type"] not in ("yarn", "llama3"):
+        return []
+    dim, base = rotary_dim(params, head), float(params["rope_theta"])
+    plain = 1.0 / np.float32(base) ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))
+    found = []
+    for last_bit in (1.0 - 2.0**-23, 1.0, 1.0 + 2.0**-23):
+        moved = (plain * last_bit).astype(np.float32)
+        blend = _llama3(params, moved) if params["rope_type"] == "llama3" else _yarn(params, head, moved, base, dim)[0]
+        found.append(blend.astype(np.float64))
+    return found
 
 
 def temperature(factor: float, coefficient: float = 1.0) -> float:
@@ -109,7 +128,7 @@ def _dynamic_base(params: Mapping[str, Any], head: Head, base: float, dim: int, 
     return float(base * ((factor * grown / known) - (factor - 1.0)) ** (dim / (dim - 2)))
 
 
-def _yarn(params: Mapping[str, Any], head: Head, base: float, dim: int) -> tuple[Vector, float]:
+def _yarn(params: Mapping[str, Any], head: Head, plain: NDArray[Any], base: float, dim: int) -> tuple[Vector, float]:
     if "factor" not in params:
         raise SourceError("rope_parameters of type yarn lack 'factor'; add it")
     factor, original = stretch(params, head.declared_length), number(params, "original_max_position_embeddings")
@@ -125,9 +144,9 @@ def _yarn(params: Mapping[str, Any], head: Head, base: float, dim: int) -> tuple
     low, high = max(low, 0), min(high, dim - 1)
     if low == high:
         high += 0.001
-    ramp = np.clip((np.arange(dim // 2, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
-    plain = geometric(base, dim)
-    return plain / factor * ramp + plain * (1.0 - ramp), _yarn_attention(params, factor)
+    kept = 1.0 - np.clip((np.arange(dim // 2, dtype=plain.dtype) - low) / (high - low), 0.0, 1.0)
+    # In the order in which stock code computes it, for the sake of its rounding.
+    return plain / factor * (1.0 - kept) + plain * kept, _yarn_attention(params, factor)
 
 
 def _yarn_attention(params: Mapping[str, Any], factor: float) -> float:
@@ -165,12 +184,11 @@ def _divisors(params: Mapping[str, Any], key: str, count: int) -> Vector:
     return np.asarray(listed, dtype=np.float64)
 
 
-def _llama3(params: Mapping[str, Any], base: float, dim: int) -> Vector:
+def _llama3(params: Mapping[str, Any], plain: NDArray[Any]) -> Vector:
     factor, original = number(params, "factor"), number(params, "original_max_position_embeddings")
     low, high = number(params, "low_freq_factor"), number(params, "high_freq_factor")
     if high <= low:
         raise SourceError(f"high_freq_factor {high:g} must be above low_freq_factor {low:g}")
-    plain = geometric(base, dim)
     wavelength = 2 * math.pi / plain
     smooth = (original / wavelength - low) / (high - low)
     between = (1 - smooth) * plain / factor + smooth * plain

@@ -5,8 +5,8 @@ the stretch came from. Our own `ropewalk` block, where there is one, knows the l
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class Shape:
     """Of a query head, rotated or not."""
     rope_head_dim: int
     """What may be rotated of it."""
+    full_head_dim: int
+    """Of a query head in a full-attention layer; another number than `head_dim` in Gemma 4."""
     softmax_scale: float
     window: int | None
     types: tuple[str, ...]
@@ -113,6 +115,11 @@ def measure(config: Mapping[str, Any]) -> Shape:
             f"{model_type} makes its attention temperature depend on the position (attn_temperature_tuning), which is not "
             "supported yet; set attn_temperature_tuning to false to read it without"
         )
+    if family.full_head_dim and text.get("use_bidirectional_attention") == "all":
+        raise UnsupportedError(
+            f"this {model_type} attends in both directions (use_bidirectional_attention), which is not read yet; "
+            "only decoders are"
+        )
     num_layers, num_heads = (_count(model_type, text, k) for k in ("num_hidden_layers", "num_attention_heads"))
     kv_heads = field(model_type, text, "num_key_value_heads")
     if family.mla:
@@ -138,6 +145,7 @@ def measure(config: Mapping[str, Any]) -> Shape:
         num_kv_heads=num_heads if kv_heads is None else _count(model_type, text, "num_key_value_heads"),
         head_dim=head_dim,
         rope_head_dim=rope_dim,
+        full_head_dim=_full_head_dim(family, text, types, head_dim),
         softmax_scale=_softmax_scale(model_type, family, text, head_dim),
         window=window,
         types=types,
@@ -168,6 +176,7 @@ def make_groups(shape: Shape, params: Parameters, length: int | None) -> tuple[G
 def _rotating(
     shape: Shape, params: Parameters, label: str, layer_type: str, layers: tuple[int, ...], length: int | None
 ) -> Group:
+    shape = of_type(shape, layer_type)
     family, values = shape.family, params.of(layer_type)
     head = head_of(shape, params.truncate)
     inv_freq, attention_factor = formulas.compute(values, head, length)
@@ -184,6 +193,13 @@ def _rotating(
         temperature_on="logits" if family.mla else "rotated",
         **_common(shape, label, layers),
     )
+
+
+def of_type(shape: Shape, layer_type: str) -> Shape:
+    """The shape as layers of one type have it."""
+    if layer_type != FULL or shape.full_head_dim == shape.head_dim:
+        return shape
+    return replace(shape, head_dim=shape.full_head_dim, rope_head_dim=shape.full_head_dim)
 
 
 def head_of(shape: Shape, truncate: bool) -> Head:
@@ -265,16 +281,49 @@ def _window(model_type: str, family: Family, text: Mapping[str, Any]) -> int | N
         return None
     if family.window_switch and not field(model_type, text, "use_sliding_window"):
         return None
-    return _count(model_type, text, "sliding_window")
+    window = _count(model_type, text, "sliding_window")
+    return max(window // 2, 1) if family.halved_window else window
+
+
+def _full_head_dim(family: Family, text: Mapping[str, Any], types: Sequence[str], head_dim: int) -> int:
+    """The size of heads in full-attention layers, from a field of its own or, as newer releases save it, layer by layer."""
+    if family.full_head_dim is None or FULL not in types:
+        return head_dim
+    key, usual = family.full_head_dim
+    listed, size = text.get("per_layer_config"), text.get(key, usual)
+    if listed is not None:
+        own = _own_head_dims(listed, len(types), head_dim)
+        size = own[types.index(FULL)]
+        if any(dim != (size if kind == FULL else head_dim) for dim, kind in zip(own, types, strict=True)):
+            raise UnsupportedError(
+                "per_layer_config gives layers of one type heads of several sizes, which ropewalk does not read yet"
+            )
+    if isinstance(size, bool) or not isinstance(size, int) or not 2 <= size <= MOST["head_dim"]:
+        raise SourceError(f"config.json has {key} = {size!r:.40}, expected a whole number from 2 to {MOST['head_dim']}")
+    return size
+
+
+def _own_head_dims(listed: Any, num_layers: int, head_dim: int) -> list[Any]:
+    """The head size of each layer, [num_layers]. Layers are named by their index, with zeros before it where it is saved."""
+    found: list[Any] = [head_dim] * num_layers
+    for key, own in listed.items() if isinstance(listed, Mapping) else ():
+        index = int(key) if str(key).isdecimal() else -1
+        if 0 <= index < num_layers and isinstance(own, Mapping):
+            found[index] = own.get("head_dim", head_dim)
+    return found
 
 
 def _types(model_type: str, text: Mapping[str, Any], num_layers: int, window: int | None) -> tuple[str, ...]:
     given = text.get("layer_types")
     if given is None:
-        return tuple(layer_types(model_type, text, num_layers, window))
+        return _last_full(model_type, layer_types(model_type, text, num_layers, window))
     if not isinstance(given, list) or len(given) != num_layers:
         raise SourceError(f"layer_types is a list of {num_layers} layer types, got {given!r}")
-    return tuple(_LEGACY_TYPES.get(str(name), str(name)) for name in given)
+    return _last_full(model_type, [_LEGACY_TYPES.get(str(name), str(name)) for name in given])
+
+
+def _last_full(model_type: str, types: Sequence[str]) -> tuple[str, ...]:
+    return (*types[:-1], FULL) if FAMILIES[model_type].last_is_full else tuple(types)
 
 
 def _rotated(model_type: str, text: Mapping[str, Any], types: tuple[str, ...], window: int | None) -> tuple[bool, ...]:

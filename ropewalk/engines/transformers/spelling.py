@@ -1,12 +1,14 @@
 """A `Plan` to a transformers config dict that stock code computes the same numbers from.
 
 Candidates are tried from the most readable to the most general, and each is accepted only if stock formulas give the
-plan's words: the method's native name; another base; `linear`; a divisor for each dimension (`longrope` with both lists
-equal), which says any vector with any factor on cos and sin. The last word has the whole config, read back.
+plan's words: the method's native name; another base; `linear`; `proportional` with another base and a factor, for vectors
+that end in zeros; a divisor for each dimension (`longrope` with both lists equal), which says any vector without zeros with
+any factor on cos and sin. The last word has the whole config, read back. A native name whose float32 rounding alone would
+leave the tolerance (a blend without rounded ends, stretched far) is passed over for the divisors, which do not have it.
 
 What is written is one spelling, `rope_parameters`, with floats everywhere and no stale copies at the top level. Engines
 read some fields differently from transformers; the extra keys (`attn_factor`, `short_mscale`, `long_mscale`) are for them
-and cost a warning in transformers.
+and cost a warning in transformers. The rotated share alone is said twice: SGLang looks for it at the top level only.
 
 Given up: a scale of the whole q.k outside MLA. No other family has a field that only full-attention layers read.
 """
@@ -24,13 +26,16 @@ from ropewalk.core.geometry import Geometry, Group, geometric
 from ropewalk.core.plan import Frequencies, Native, Plan
 from ropewalk.engines.transformers import block, formulas
 from ropewalk.engines.transformers.families import enter
-from ropewalk.engines.transformers.reading import Shape, groups_at, head_of, measure, parameters, read
+from ropewalk.engines.transformers.reading import Shape, groups_at, head_of, measure, of_type, parameters, read
 from ropewalk.engines.transformers.spellings import FULL, WITH_ORIGINAL, Parameters
 
 TOLERANCE = 1e-6
 """Largest relative difference between a plan and what stock formulas give: float32 rounds by 6e-8."""
+ROUNDING = 7.5e-7
+"""The same for what float32 makes of a blend, which is simulated, so there must be room for other orders of operations."""
 ORIGINAL = "original_max_position_embeddings"
-KEPT = ("partial_rotary_factor", "mrope_section", "mrope_interleaved")
+SHARE = "partial_rotary_factor"
+KEPT = (SHARE, "mrope_section", "mrope_interleaved")
 """Rope parameters that say which dimensions are rotated, not how fast."""
 
 
@@ -135,7 +140,7 @@ def _target(group: Group, geometry: Geometry, plan: Plan, shape: Shape, params: 
         word=word,
         short=short,
         switch=switch,
-        shape=replace(shape, declared=plan.length),
+        shape=replace(of_type(shape, _layer_type(group)), declared=plan.length),
         base=geometry.start(group).nominal_base,
         kept={key: values[key] for key in KEPT if values.get(key) is not None},
         factor=max(float(plan.factor), 1.0),
@@ -176,7 +181,10 @@ def _lost(target: Target, label: str, nearest: float) -> str:
             "no field for it; plan with the temperature on cos and sin"
         )
     if np.any(target.word.inv_freq == 0.0):
-        return f"frequencies of zero in group {label!r} would be lost: a {name} config has no type for this vector"
+        return (
+            f"frequencies of zero in group {label!r} would be lost: a {name} config has no type for this vector; "
+            "pi, ntk and abf keep its shape"
+        )
     return (
         f"no rope type of transformers gives the frequencies of group {label!r} (the nearest is off by {nearest:.1e}); "
         "put this plan on a live model instead"
@@ -194,6 +202,9 @@ def _difference(candidate: Mapping[str, Any], target: Target) -> float:
         scale = formulas.logit_scale(candidate) if target.shape.family.mla else 1.0
         used = Frequencies(inv_freq=inv_freq, attention_factor=attention_factor, logit_scale=scale)
         worst = max(worst, used.difference(word))
+    if worst <= TOLERANCE:
+        noise = [replace(target.word, inv_freq=v).difference(target.word) for v in formulas.rounded(candidate, head)]
+        worst = max([worst, *(TOLERANCE / ROUNDING * x for x in noise)])
     return worst
 
 
@@ -204,6 +215,7 @@ def _candidates(target: Target) -> Iterator[dict[str, Any]]:
     if not target.switched:
         yield from _other_base(target)
         yield from _linear(target)
+        yield from _proportional(target)
     yield from _divisors(target)
 
 
@@ -257,6 +269,19 @@ def _linear(target: Target) -> Iterator[dict[str, Any]]:
     factor = float(1.0 / word.inv_freq[0])
     if factor >= 1.0:
         yield {"rope_type": "linear", "factor": factor, "rope_theta": target.base, **target.kept}
+
+
+def _proportional(target: Target) -> Iterator[dict[str, Any]]:
+    """A geometric vector that ends in zeros, under any base and any factor: Gemma 4's type."""
+    word = target.word
+    turning = word.inv_freq[word.inv_freq > 0.0]
+    if word.attention_factor != 1.0 or word.logit_scale != 1.0 or turning.size in (0, word.inv_freq.size):
+        return
+    base, factor = target.base, float(1.0 / turning[0])
+    if turning.size > 1:
+        base = float((turning[-1] * factor) ** (-word.inv_freq.size / (turning.size - 1)))
+    params = {"rope_type": "proportional", "rope_theta": float(f"{base:.12g}"), **target.kept}
+    yield params if factor == 1.0 else {**params, "factor": factor}
 
 
 def _divisors(target: Target) -> Iterator[dict[str, Any]]:
@@ -320,8 +345,17 @@ def _write(
         text[ORIGINAL] = main.get(ORIGINAL, plan.length) if main["rope_type"] in WITH_ORIGINAL else plan.length
     if shape.family.needs_head_dim:
         text["head_dim"] = shape.head_dim
+    text |= top_share(shape, main)
     text["max_position_embeddings"] = _declared(main, plan, geometry)
     return new
+
+
+def top_share(shape: Shape, values: Mapping[str, Any]) -> dict[str, float]:
+    """The rotated share as SGLang looks for it, at the top level; empty where the family has none or one for each type."""
+    share = values.get(SHARE)
+    if share is None or not shape.family.partial or shape.family.typed or shape.family.partial_key != SHARE:
+        return {}
+    return {SHARE: float(share)}
 
 
 def _declared(main: Mapping[str, Any], plan: Plan, geometry: Geometry) -> int:

@@ -85,7 +85,7 @@ def _whole(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> 
     # Never read here; checked all the same, so that it can be compared.
     _section(text, "rope_scaling")
     outer = _section(text, "rope_parameters") or copy.deepcopy(default(model_type, "rope_parameters"))
-    for label in sorted(set(layer_types)):
+    for label in sorted(set(layer_types) - {FAMILIES[model_type].recurrent}):
         if not isinstance(outer.get(label), dict):
             raise SourceError(f"rope_parameters of a {model_type} has no object for its {label} layers; add it")
     return outer
@@ -104,7 +104,9 @@ def _typed(model_type: str, text: Mapping[str, Any], layer_types: list[str]) -> 
             raise SourceError(f"rope_parameters[{label!r}] is an object of rope fields, got {outer[label]!r}")
     if scaling is not None:
         outer[FULL].update(scaling)
-    outer[FULL].setdefault("rope_theta", text.get("rope_theta", fallback[FULL]["rope_theta"]))
+        if family.scaling_for_all:
+            outer[SLIDING].update(scaling)
+    outer[FULL].setdefault("rope_theta", text.get(family.base_key, fallback[FULL]["rope_theta"]))
     # OLMo 3 has one top-level base, and its config class hands it to the full layers only.
     local = text.get(family.local_base_key) if family.local_base_key else None
     outer[SLIDING].setdefault("rope_theta", fallback[SLIDING]["rope_theta"] if local is None else local)

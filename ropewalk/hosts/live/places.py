@@ -152,6 +152,9 @@ def decoder_of(model: nn.Module) -> nn.Module:
     """The text decoder of `model`; towers for images and sound stay outside it."""
     find = getattr(model, "get_decoder", None)
     decoder = find() if callable(find) else model
+    if isinstance(decoder, nn.Linear):
+        # ModernBERT's decoder calls its output layer so.
+        decoder = getattr(model, "base_model", model)
     assert isinstance(decoder, nn.Module)
     return decoder
 
