@@ -34,7 +34,10 @@ QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
 """What every probe finds in its environment."""
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME")
+KEPT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+)  # fmt: skip
 """What it finds of ours."""
 LONGEST_SECONDS = 1800.0
 
