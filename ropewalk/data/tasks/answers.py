@@ -5,16 +5,14 @@ its article first, then documents of other questions, in an order drawn by the s
 when one of the answers stands in what is generated. RULER repeats documents where they run out, the asked one too; here
 that is refused.
 
-A set is a file: SQuAD's JSON (`data`, `paragraphs`, `qas`), a JSON list, or JSON lines, of records with `question`,
-`answers` (a list, SQuAD's `{"text": [...]}`, or one `answer`) and `context`: the document, or a list of documents that
-hold the answer together. A `title` says which article a document belongs to.
+A set is records: SQuAD's articles (`paragraphs`, `qas`), or objects with `question`, `answers` (a list, SQuAD's `{"text":
+[...]}`, or one `answer`) and `context`: the document, or a list of documents that hold the answer together. A `title`
+says which article a document belongs to.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -61,46 +59,43 @@ class QuestionSet:
     """Document -> title of its article."""
 
 
-@cache
-def read_questions(path: Path) -> QuestionSet:
-    """The questions of a file. Raises `InputError` where a record lacks something, saying which."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        try:
-            told = json.loads(text)
-        except ValueError:
-            told = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON or JSON lines ({error}); expected a question set") from error
-    records = told if isinstance(told, list) else list(_squad(told)) if isinstance(told, dict) and "data" in told else [told]
-    questions = tuple(_asked(path, number, record) for number, record in enumerate(records, start=1))
+def questions_of(records: Sequence[Any]) -> QuestionSet:
+    """The questions of records. Raises `InputError` where one lacks something, saying which, or none has an answer."""
+    flat = [one for record in records for one in _squad(record)]
+    questions = tuple(_asked(number, record) for number, record in enumerate(flat, start=1))
     answered = tuple(one for one in questions if one.answers and one.question)
     if not answered:
-        raise InputError(f"{path} has no question with an answer in its {len(questions)} records; expected at least one")
+        raise InputError(
+            f"the question set has no question with an answer in its {len(flat)} records; expected at least one"
+        )
     return QuestionSet(questions=answered, documents={document: one.title for one in questions for document in one.gold})
 
 
-def _squad(told: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """SQuAD's nested form as flat records. Paragraphs without a question stay as documents."""
-    for article in told["data"]:
-        for paragraph in article.get("paragraphs", []):
-            base = {"title": article.get("title", ""), "context": paragraph.get("context")}
-            yield {**base, "question": "", "answers": []}
-            for one in paragraph.get("qas", []):
-                if not one.get("is_impossible"):
-                    yield {**base, "question": one.get("question"), "answers": [a["text"] for a in one.get("answers", [])]}
+def _squad(record: Any) -> Iterator[Any]:
+    """An article of SQuAD as flat records, other records as they are. Paragraphs without a question stay as documents."""
+    if not isinstance(record, dict) or "paragraphs" not in record:
+        yield record
+        return
+    for paragraph in record["paragraphs"]:
+        base = {"title": record.get("title", ""), "context": paragraph.get("context")}
+        yield {**base, "question": "", "answers": []}
+        for one in paragraph.get("qas", []):
+            if not one.get("is_impossible"):
+                yield {**base, "question": one.get("question"), "answers": [a["text"] for a in one.get("answers", [])]}
 
 
-def _asked(path: Path, number: int, record: Any) -> Asked:
+def _asked(number: int, record: Any) -> Asked:
     """A record, its spellings made one."""
     if not isinstance(record, dict):
-        raise InputError(f"record {number} of {path} is a {type(record).__name__}, expected an object")
+        raise InputError(f"record {number} of the question set is a {type(record).__name__}, expected an object")
     answers, gold = _texts(record.get("answers", record.get("answer"))), _texts(record.get("context"))
     for name, right in (
         ("question", isinstance(record.get("question"), str)), ("answers", answers is not None), ("context", bool(gold))
     ):  # fmt: skip
         if not right:
-            raise InputError(f"record {number} of {path} has no {name} that can be read; expected text or a list of texts")
+            raise InputError(
+                f"record {number} of the question set has no {name} that is text or a list of texts; give it one"
+            )
     kept = tuple(dict.fromkeys(answer for answer in answers or () if answer.strip()))
     return Asked(question=record["question"], answers=kept, gold=tuple(gold or ()), title=str(record.get("title", "")))
 
@@ -176,12 +171,30 @@ def _document(ask: Ask, words: Wording, index: int, document: str) -> Ids:
     return np.concatenate([encode(ask.encoder.tokenizer, part) for part in parts])
 
 
+class _Same:
+    """Records told apart by which list they are, so that a set is made of them once."""
+
+    def __init__(self, records: Sequence[Any]) -> None:
+        self.records = records
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.records is other.records
+
+    def __hash__(self) -> int:
+        return id(self.records)
+
+
+@lru_cache(maxsize=2)
+def _known(same: _Same) -> QuestionSet:
+    return questions_of(same.records)
+
+
 def question_set(ask: Ask) -> QuestionSet:
-    """What the user handed in: a set, or the path of one."""
+    """What the user handed in."""
     given = ask.sources.get("questions")
     if given is None:
         raise InputError("qa asks the questions of a set of yours; give --questions FILE")
-    return given if isinstance(given, QuestionSet) else read_questions(Path(given))
+    return _known(_Same(given))
 
 
 def others(rng: np.random.Generator, given: QuestionSet, one: Asked) -> Sequence[str]:

@@ -18,15 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.core.errors import InputError, near
-from ropewalk.data.tasks.task import Ask, Split
+from ropewalk.data.tasks.task import Ask, Split, find_task
 
-PLACES = frozenset({"key", "value", "query", "previous", "index", "document", "num"})
-"""What may stand in braces in a wording."""
+PLACES = {
+    "question": {"query"},
+    "start": {"query", "num"},
+    "needle": {"key", "value", "index", "document"},
+    "link": {"key", "previous"},
+}
+"""What may stand in braces in each part of a wording; in the others nothing may."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """What a task says around its haystack. Braces hold `PLACES`."""
+    """What a task says around its haystack. Braces hold what `PLACES` says."""
 
     opening: str
     """Before the haystack, with the line break that ends it."""
@@ -48,21 +53,33 @@ class Wording:
     def __post_init__(self) -> None:
         """Raises `InputError` where braces hold something else."""
         for one in fields(self):
-            text = getattr(self, one.name)
-            if not isinstance(text, str):
-                raise InputError(f"the wording's {one.name} is {text!r}, expected text")
-            found = {place for _, place, _, _ in string.Formatter().parse(text) if place is not None}
-            if not found <= PLACES:
-                odd = min(found - PLACES)
-                raise InputError(f"the wording's {one.name} has {{{odd}}} in it; {near(odd, PLACES)}")
+            if not isinstance(getattr(self, one.name), str):
+                raise InputError(f"the wording's {one.name} is {getattr(self, one.name)!r}, expected text")
+            odd = self.places(one.name) - PLACES.get(one.name, set())
+            if odd:
+                raise InputError(
+                    f"the wording's {one.name} has {{{min(odd)}}} in it; {near(min(odd), PLACES.get(one.name, ()))}"
+                )
+
+    def places(self, part: str) -> set[str]:
+        """What stands in braces in a part."""
+        try:
+            return {place for _, place, _, _ in string.Formatter().parse(getattr(self, part)) if place is not None}
+        except ValueError as error:
+            raise InputError(f"the wording's {part} cannot be read ({error}); write a brace that is text twice") from error
 
 
 def wording(ask: Ask, task: str, own: Mapping[Split, Wording]) -> Wording:
     """The wording of a task: the one handed in under its id, else our own of the split."""
-    given = ask.sources.get("templates", {}).get(task)
+    ours, given = own[ask.split], ask.sources.get("templates", {}).get(task)
     if given is None:
-        return own[ask.split]
-    return given if isinstance(given, Wording) else _from_dict(task, given)
+        return ours
+    given = given if isinstance(given, Wording) else _from_dict(task, given)
+    for part in ("question", "needle", "link", "noise"):
+        if given.places(part) != ours.places(part) or bool(getattr(given, part)) < bool(getattr(ours, part)):
+            needed = " and ".join(f"{{{place}}}" for place in sorted(ours.places(part))) or "text and no braces"
+            raise InputError(f"the wording of {task} has {getattr(given, part)!r} for its {part}; it needs {needed}")
+    return given
 
 
 def read_wordings(path: Path) -> dict[str, Wording]:
@@ -73,13 +90,15 @@ def read_wordings(path: Path) -> dict[str, Wording]:
         raise InputError(f"{path} cannot be read as JSON ({error}); expected task ids with their wordings") from error
     if not isinstance(told, dict):
         raise InputError(f"{path} holds a {type(told).__name__}, expected an object of task ids with their wordings")
+    for task in told:
+        find_task(task)
     return {task: _from_dict(task, {"name": path.name, **_object(task, given)}) for task, given in told.items()}
 
 
 def _object(task: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise InputError(
-            f"the wording of {task} is a {type(given).__name__}, expected an object with opening, question and start"
+            f"the wording of {task} is a {type(given).__name__}, expected opening, question and start in an object"
         )
     return given
 
