@@ -137,17 +137,19 @@ def write_gguf(made: Case, out: Path) -> Path:
 
 
 def write_quantised(made: Case, place: Path) -> Path:
-    """The case as a GGUF file in its packaged four bits; the package's own file where the plan is off."""
-    if not made.method:
-        return packaged_weights()
+    """The case as a GGUF file in its packaged four bits."""
     out = place / f"{made.name.replace(' ', '-')}.Q4_1.gguf"
+    if not made.method:
+        # llama.cpp's server caps a context at the file's length, so that a plan that is off must still say a longer one.
+        changes = {f"llama.{key}": value for key, value in made.metadata.items()}
+        return rewritten(packaged_weights(), out, changes, dequantise=False)
     if not out.is_file():
         ropewalk.extend(packaged_weights(), made.method, length=made.length, out=out)
     return out
 
 
-def rewritten(source: Path, out: Path, changes: dict[str, Any]) -> Path:
-    """A float32 copy of a GGUF file with metadata changed; staged, so that a killed run leaves no half a file."""
+def rewritten(source: Path, out: Path, changes: dict[str, Any], *, dequantise: bool = True) -> Path:
+    """A copy of a GGUF file with metadata changed, in float32 where dequantised; staged, so that no half a file is left."""
     if out.is_file():
         return out
     reader = gguf.GGUFReader(source)
@@ -164,7 +166,9 @@ def rewritten(source: Path, out: Path, changes: dict[str, Any]) -> Path:
     for name in changes.keys() - known.keys():
         if changes[name] is not None:
             writer.add_key_value(name, changes[name], _kind(changes[name]))
-    for tensor in reader.tensors:
+    for tensor in reader.tensors if not dequantise else ():
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    for tensor in reader.tensors if dequantise else ():
         data = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         writer.add_tensor(tensor.name, data.reshape([int(size) for size in reversed(tensor.shape)]))
     writer.write_header_to_file()

@@ -56,6 +56,18 @@ class Runs:
         np.savez(stored, rows=answer.log_probabilities, facts=json.dumps(facts))
         return answer.log_probabilities, facts
 
+    def continued(self, engine: str, name: str, asked: Probe) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """What an engine goes on with behind the one prompt that is asked, and what is known of the run."""
+        prompt = hashlib.sha256(json.dumps([asked.prompts, asked.num_new, asked.checkpoint.name]).encode()).hexdigest()[:16]
+        stored = self.place / f"{self.key(engine, name, asked.dtype, asked.cache)}-{prompt}.json"
+        if not stored.is_file():
+            answer = probe(engine, asked)
+            facts = {"version": answer.version, "seconds": sum(answer.seconds.values()), "cpu_seconds": answer.cpu_seconds}
+            self.say(f"{engine} {answer.version}, {name}, a prompt: {facts['seconds']:.0f} s")
+            stored.write_text(json.dumps({"said": answer.generated[0], "facts": facts}), encoding="utf-8")
+        content = json.loads(stored.read_text(encoding="utf-8"))
+        return tuple(content["said"]), content["facts"]
+
     def key(self, engine: str, name: str, dtype: str, cache: str) -> str:
         """What an answer is called: a hash of everything that it depends on."""
         sources = [path.read_text(encoding="utf-8") for path in SOURCES]

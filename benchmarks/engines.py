@@ -26,7 +26,7 @@ from benchmarks.common import RESULTS, write
 from benchmarks.engine_cases import CASES, TRAINED, case, inputs, positions, token_ids, write_quantised
 from benchmarks.engine_runs import DTYPES, MARGIN, NUM_INSIDE, ROUNDING, TIMES_CONTROL, Runs
 from ropewalk.core.errors import HostError
-from ropewalk.hosts.executed import Probe, kl, probe, python_of
+from ropewalk.hosts.executed import Probe, kl, python_of
 
 CACHES = {"llama.cpp": ("f16", "q8_0", "q4_0"), "vllm": ("fp8", "fp8_e5m2")}
 """Engine to its key-value cache types of fewer bits, in its own spelling."""
@@ -100,12 +100,10 @@ def needle_rows(runs: Runs, engine: str) -> list[dict[str, Any]]:
             dtype=DTYPES[engine],
             cache="f16" if quantised else "",
         )
-        said = probe(engine, asked)
-        say(f"{engine} {said.version}, needle, {name}: {sum(said.seconds.values()):.0f} s")
+        said, facts = runs.continued(engine, name, asked)
         rows.append(
-            {"engine": engine, "version": said.version, "case": name, "needle_at": position, "prompt": len(prompt),
-             "weights": "Q4_1" if quantised else DTYPES[engine], "seconds": sum(said.seconds.values()),
-             "found": said.generated[0] == answer}
+            {"engine": engine, "case": name, "needle_at": position, "prompt": len(prompt),
+             "weights": "Q4_1" if quantised else DTYPES[engine], **facts, "found": said == answer}
         )  # fmt: skip
     return rows
 
