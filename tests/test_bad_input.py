@@ -319,7 +319,7 @@ def test_a_text_that_cannot_be_used(command: Command, tiny_checkpoint: Path, giv
         ("compare", ["--device", "cuda:99"], ["cuda:99", "--device cpu"]),
         ("compare", ["--device", "abacus"], ["device is auto or a torch device", "'abacus'"]),
         ("compare", ["--dtype", "float12"], ["unknown dtype 'float12'", "float32"]),
-        ("compare", ["--retrieval-protocol", "guess"], ["invalid choice: 'guess'"]),
+        ("compare", ["--mode", "guess"], ["invalid choice: 'guess'"]),
         ("measure", ["--protocol", "guess"], ["unknown protocol 'guess'", "sliding-press"]),
         ("measure", ["--protocol", "disjoint", "--window", "1"], ["a window has at least 2 tokens, got 1"]),
         ("measure", ["--protocol", "sliding-press", "--stride", "100"], ["stride must lie between 1 and the window of 64"]),

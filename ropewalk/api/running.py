@@ -16,8 +16,11 @@ from ropewalk.core.record import Card, Measurement
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document, read_documents
 from ropewalk.hosts import folder, live
-from ropewalk.measure.comparison import Subject, build_haystack, haystack_specs, run_cells
+from ropewalk.measure.comparison import Subject, outstanding_cells, run_cells
+from ropewalk.measure.map_rows import MapRows
+from ropewalk.measure.maps import Prompts, cells, outstanding, run_map
 from ropewalk.measure.protocols import protocol_rows, run_protocols, windows_of
+from ropewalk.measure.readers import LocalReader
 from ropewalk.measure.rows import Facts, Rows
 from ropewalk.measure.settings import CROP, Settings
 
@@ -40,6 +43,8 @@ class Job:
     progress: Progress
     notes: tuple[str, ...] = ()
     """What the user should know of how the question was read."""
+    sources: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What the user handed in for the tasks."""
 
     def run(self) -> list[Measurement]:
         """Measures what is missing and returns all rows. The run folder is made only after every input was checked."""
@@ -53,10 +58,19 @@ class Job:
         chosen, reason = live.choose_dtype(device)
         if self.dtype != "auto":
             chosen, reason = parse_dtype(self.dtype), "as asked"
+        if self.settings.map is not None:
+            # In half precision a branch and its stand-alone prompt round differently; how often that matters is counted.
+            asked = dataclasses.replace(self.settings.map, check_branches=chosen != torch.float32)
+            settled = dataclasses.replace(self, settings=dataclasses.replace(self.settings, map=asked))
+            return settled._run(checkpoint, device, chosen, reason)
+        return self._run(checkpoint, device, chosen, reason)
+
+    def _run(self, checkpoint: Any, device: torch.device, chosen: torch.dtype, reason: str) -> list[Measurement]:
         self.progress.say(f"device {device}, {reason if self.dtype == 'auto' else f'{self.dtype}, {reason}'}")
         with self.progress.task("reading the texts"):
             # Before the weights, which may take minutes, what a text can be refused for.
-            documents = read_documents(self.text, live.load_tokenizer(checkpoint.path), self.settings.length)
+            tokenizer = live.load_tokenizer(checkpoint.path)
+            documents = self._documents(tokenizer)
         with self.progress.task("loading the model"):
             model, tokenizer = live.load(checkpoint.path, dtype=chosen, device=device)
         subject = Subject(
@@ -82,6 +96,12 @@ class Job:
             raise
         return rows
 
+    def _documents(self, tokenizer: Any) -> list[Document]:
+        """The texts; a map of tasks that need none may go without."""
+        if not self.text and self.settings.map is not None:
+            return []
+        return read_documents(self.text, tokenizer, self.settings.length)
+
     def _rehearse(self, subject: Subject, documents: Sequence[Document]) -> None:
         """Everything that can be refused, tried before a folder is made: carrying each plan, windows, haystacks."""
         settings = self.settings
@@ -91,12 +111,25 @@ class Job:
                     pass
         for protocol in settings.protocols:
             windows_of(protocol, settings, subject.window)
-        specs = {(spec.length, spec.index, spec.depths): spec for spec in haystack_specs(subject, settings)}
-        for spec in specs.values():
-            build_haystack(subject, documents[0], spec, settings)
+        if settings.map is not None:
+            prompts, reader = self._prompts(subject.tokenizer, documents), LocalReader(subject)
+            seen = set()
+            for cell in cells(settings.map):
+                reader.check(cell)
+                # Lengths, depths and texts decide what can be refused, and whether the label crops.
+                kept = subject.keeps(cell.label)
+                place = (cell.task, cell.lengths, cell.depths, cell.index % max(1, len(documents)), kept)
+                if place not in seen:
+                    seen.add(place)
+                    reader.check_haystack(cell, prompts.build(cell))
 
     def _measure(self, subject: Subject, documents: list[Document], run: Run) -> list[Measurement]:
+        asked = self.settings.map
+        total = sum(cost for _, cost in outstanding_cells(subject, documents, self.settings, run))
+        self.progress.plan(total + (0.0 if asked is None else outstanding(asked, run)))
         run_cells(subject, documents, self.settings, run, self.progress)
+        if asked is not None:
+            run_map(LocalReader(subject), self._prompts(subject.tokenizer, documents), run, self.progress)
         run_protocols(subject, documents, self.settings, run, self.progress)
         card = run.card
         facts = Facts(
@@ -106,9 +139,17 @@ class Job:
         by_length = [label for label in self.plans if label != CROP and subject.by_length(label)]
         with self.progress.task("making the rows"):
             rows = Rows(run, self.settings, subject.window, facts, by_length)
-            run.write_measurements([*rows.all(), *protocol_rows(rows)])
+            mapped = [] if asked is None else MapRows(rows, asked, run.samples()).all()
+            run.write_measurements([*rows.all(), *mapped, *protocol_rows(rows)])
         run.save_card("done")
         return run.measurements()
+
+    def _prompts(self, tokenizer: Any, documents: Sequence[Document]) -> Prompts:
+        assert self.settings.map is not None
+        return Prompts(
+            tokenizer=tokenizer, documents=documents, settings=self.settings.map, sources=self.sources,
+            seed=self.settings.seed,
+        )  # fmt: skip
 
     @staticmethod
     def _reload(path: Path, device: torch.device) -> Callable[[], Any]:

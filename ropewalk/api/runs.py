@@ -1,11 +1,12 @@
 """Verbs that measure: compare, measure, report."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ropewalk.api.checkpoints import need
+from ropewalk.api.maps import SHORTEST_HAYSTACK, Tasks, map_lengths, split_tasks
 from ropewalk.api.plans import geometry
 from ropewalk.core.errors import InputError, LengthError, MethodError
 from ropewalk.core.geometry import Geometry, Lineage
@@ -16,8 +17,6 @@ from ropewalk.core.record import Measurement
 from ropewalk.core.run import check_out
 
 BASELINES = ("none", "crop")
-SHORTEST_HAYSTACK = 1024
-"""Below this no haystack is built unless its length was asked for."""
 LARGEST_SEED = 2**32 - 1
 MOST = 1000
 """Of anything that is counted out; beyond it a number is taken for a slip of the finger."""
@@ -69,7 +68,7 @@ def compare(
     lengths: Sequence[int | str] | None = None,
     depths: int = 5,
     haystacks: int = 1,
-    retrieval_protocols: Sequence[str] = ("multikey-branch",),
+    modes: Sequence[str] = ("fixed",),
     force: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
@@ -90,7 +89,7 @@ def compare(
         raise MethodError("compare needs a method beside none and crop, which are always carried; say --methods pi,ntk,yarn")
     plans = make_plans(found, specs, tokens)
     chosen = _map_methods(list(plans), retrieval)
-    asked = bool(lengths) or bool(retrieval) or tuple(retrieval_protocols) != ("multikey-branch",)
+    asked = bool(lengths) or bool(retrieval) or tuple(modes) != ("fixed",)
     grid = [parse_length(n) for n in lengths] if lengths else _map_lengths(found, tokens)
     notes: list[str] = []
     if chosen and not grid:
@@ -105,15 +104,14 @@ def compare(
         raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plans are for; leave it out")
     from ropewalk.measure.settings import Settings
 
+    asked_map = Tasks(
+        names=("needle",), lengths=tuple(sorted(set(grid))), depths=depths, samples=haystacks, modes=tuple(modes)
+    )
     settings = Settings(
         length=tokens,
         crop_windows=crop_windows,
         control_tokens=control_tokens,
-        retrieval_methods=tuple(chosen),
-        retrieval_lengths=tuple(sorted(set(grid))) if chosen else (),
-        retrieval_protocols=tuple(retrieval_protocols),
-        num_depths=depths,
-        num_haystacks=haystacks,
+        map=asked_map.settings(chosen) if chosen else None,
         seed=seed,
     )
     return _run(
@@ -141,10 +139,19 @@ def _map_methods(labels: list[str], retrieval: str | Iterable[str] | None) -> li
 def measure(
     source: str | Path,
     *,
-    text: Sequence[str | Path],
-    length: int | str,
     out: str | Path,
+    text: Sequence[str | Path] = (),
+    length: int | str | None = None,
     method: str | None = None,
+    tasks: str | Iterable[str] = (),
+    lengths: Sequence[int | str] | None = None,
+    depths: int = 11,
+    samples: int = 5,
+    modes: Sequence[str] = ("fixed",),
+    scoring: str = "auto",
+    template: str = "raw",
+    stop_early: bool = False,
+    handed_in: Mapping[str, str | Path] | None = None,
     protocols: Sequence[str] = (),
     window: int | None = None,
     stride: int = 256,
@@ -157,33 +164,49 @@ def measure(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> list[Measurement]:
-    """Likelihood of texts under a checkpoint as it is, or with a method on: position-wise NLL, perplexity at every length.
+    """How far a checkpoint reads, as it is or with a method on: likelihood of `text` at every position, and `tasks`.
 
-    `protocols` adds `disjoint`, `sliding-press` (with `window` and `stride`) or `yarn-truncate` to `prefix`. With a method,
-    the untouched model is measured too, so that the price inside the window is there.
+    Without tasks the likelihood alone is measured, and `text` is needed. `length` is the plan's; without a method it is
+    how much of each text is scored. With a method the untouched model is measured beside it, so that the price inside the
+    window is there, and with tasks `crop` too. `lengths` are the map's (default: the grid 2^k, 3*2^(k-1) from a quarter of
+    the trained length to `length`), `samples` its haystacks for each length. `handed_in` names files for the tasks that
+    need them: `questions`, `conversations`, `templates`. `protocols` adds `disjoint`, `sliding-press` (with `window` and
+    `stride`) or `yarn-truncate` to `prefix`.
 
     Raises as `compare` does.
     """
     from ropewalk.measure.settings import DISJOINT, SLIDING, TRUNCATE, Settings
 
-    check_numbers(seed=seed)
+    check_numbers(seed=seed, depths=depths, samples=samples)
     known = (DISJOINT, SLIDING, TRUNCATE)
     for name in protocols:
         if name not in known:
             raise InputError(f"unknown protocol {name!r}; known are prefix (always), {', '.join(known)}")
-    tokens, found = parse_length(length), geometry(source, lineage=lineage)
+    found, names = geometry(source, lineage=lineage), split_tasks(tasks)
+    if method == "crop":
+        raise MethodError("crop is a baseline; with --tasks it is always measured")
+    grid = map_lengths(found, names, lengths, length)
+    tokens = parse_length(length) if length is not None else max(grid, default=0)
+    if not names and length is None:
+        raise LengthError("a likelihood needs to know how much of each text to score; say --length")
     if tokens < 2:
         raise LengthError(f"a likelihood needs at least 2 tokens, got {tokens}")
-    labels = ["none"] + ([method] if method not in (None, "none") else [])
+    if max(grid, default=0) > tokens:
+        raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plan is for; leave it out")
+    specs = [method] if method not in (None, "none") else []
+    # At or below the trained length there is nothing to crop.
+    labels = ["none", *(["crop"] if names and tokens > found.window_length else []), *specs]
     plans = {label: find(label).plan(found, tokens) for label in labels}
-    if any(plan.method == "crop" for plan in plans.values()):
-        raise MethodError("crop is a baseline of compare; measure it there")
+    asked = Tasks(
+        names=names, lengths=grid, depths=depths, samples=samples, modes=tuple(modes), scoring=scoring, template=template,
+        stop_early=stop_early, handed_in=handed_in or {},
+    )  # fmt: skip
     settings = Settings(
         length=tokens, control_tokens=control_tokens, protocols=tuple(protocols), protocol_window=window,
-        protocol_stride=stride, seed=seed,
+        protocol_stride=stride, map=asked.settings(labels), seed=seed,
     )  # fmt: skip
     return _run(
-        "measure", source, text, out, found, plans, settings,
+        "measure", source, text, out, found, plans, settings, sources=asked.sources(),
         device=device, dtype=dtype, force=force, resume=resume, progress=progress,
     )  # fmt: skip
 
@@ -191,7 +214,7 @@ def measure(
 def _run(
     verb: str, source: str | Path, text: Sequence[str | Path], out: str | Path, found: Geometry, plans: dict[str, Plan],
     settings: Any, *, device: str, dtype: str, force: bool, resume: bool, progress: Progress | None,
-    notes: Sequence[str] = (),
+    notes: Sequence[str] = (), sources: Mapping[str, Any] | None = None,
 ) -> list[Measurement]:  # fmt: skip
     """What compare and measure share: open, check, measure, derive the rows, and draw the report where matplotlib is."""
     if not isinstance(source, str | Path):
@@ -206,6 +229,7 @@ def _run(
     job = Job(
         verb=verb, source=source, text=text, out=out, geometry=found, plans=plans, settings=settings,
         device=device, dtype=dtype, force=force, resume=resume, progress=progress or Progress(), notes=tuple(notes),
+        sources=dict(sources or {}),
     )  # fmt: skip
     rows = job.run()
     if find_spec("matplotlib") is not None:

@@ -9,14 +9,16 @@ from typing import Any
 from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, count, print_json
 
 
-def _add_running(parser: Any) -> None:
+def _add_running(parser: Any, *, out_required: bool = True) -> None:
     """What measure and compare share."""
-    parser.add_argument("--text", required=True, nargs="+", metavar="FILE", help="UTF-8 texts of at least the length")
-    parser.add_argument("--length", required=True, help=LENGTH_HELP)
-    parser.add_argument("--out", required=True, metavar="DIR", help="the run folder")
+    parser.add_argument("--out", required=out_required, metavar="DIR", help="the run folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default auto)")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16, float16 (default auto)")
     add_lineage(parser)
+    parser.add_argument(
+        "--fail-under", nargs="+", default=[], metavar="CONDITION",
+        help="exit 1 unless met by the worse end of the interval, such as 'ecl>=16k' or 'short_nll<=+0.01'",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     parser.add_argument("--resume", action="store_true", help="go on with a run folder that is there")
     parser.add_argument("--force", action="store_true", help="start anew in a run folder that is there")
@@ -26,8 +28,30 @@ def _add_running(parser: Any) -> None:
 def add_measure(verbs: Any) -> None:
     """The arguments of `measure`."""
     parser = verbs.add_parser("measure", help="likelihood of texts at every position and every length, in one pass")
-    parser.add_argument("source", help="a folder with safetensors weights, or a hub id")
-    _add_running(parser)
+    parser.add_argument("source", nargs="?", help="a folder with safetensors weights, or a hub id")
+    parser.add_argument(
+        "--tasks", action="append", default=[], metavar="A,B",
+        help="retrieval and other tasks, separated by ','; 'help' lists them (default: likelihood alone)",
+    )  # fmt: skip
+    parser.add_argument("--lengths", help="lengths of the tasks, such as 1k,2k,4k (default: a grid up to --length)")
+    parser.add_argument("--depths", type=int, default=11, help="needles, evenly over the depth (default 11)")
+    parser.add_argument("--samples", type=int, default=5, help="haystacks of each task for each length (default 5)")
+    parser.add_argument(
+        "--mode", action="append", default=[], choices=["fixed", "grow", "single"],
+        help="fixed: a haystack per length, all its needles asked (default); grow: one haystack, asked at every length as "
+        "it grows; single: one needle per prompt; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--scoring", default="auto", choices=["auto", "forced", "generate"],
+        help="forced: the answer is read; generate: it is decoded and the task's rule reads it (default: as each task says)",
+    )  # fmt: skip
+    parser.add_argument("--template", default="raw", choices=["raw", "chat"], help="of the prompts (default raw)")
+    parser.add_argument("--stop-early", action="store_true", help="end a cell when its interval is clear of the threshold")
+    for kind in ("questions", "conversations", "templates"):
+        parser.add_argument(f"--{kind}", metavar="FILE", help=f"{kind} for the tasks that need them, JSON or JSON lines")
+    parser.add_argument("--text", nargs="+", default=[], metavar="FILE", help="UTF-8 texts of at least the length")
+    parser.add_argument("--length", help=f"of the plan, and how much of a text is scored: {LENGTH_HELP}")
+    _add_running(parser, out_required=False)
     parser.add_argument("--method", help="put this method on; the untouched model is measured beside it")
     parser.add_argument(
         "--protocol", action="append", default=[], help="also disjoint, sliding-press or yarn-truncate; may be repeated"
@@ -39,16 +63,32 @@ def add_measure(verbs: Any) -> None:
 
 
 def run_measure(args: argparse.Namespace) -> int:
-    """`ropewalk measure SOURCE --text FILE... --length L --out DIR`."""
+    """`ropewalk measure SOURCE [--tasks A,B] [--text FILE...] [--length L] --out DIR`."""
+    if "help" in args.tasks:
+        return list_tasks(args)
     from ropewalk.api.runs import measure
+    from ropewalk.api.thresholds import Threshold
+    from ropewalk.core.errors import InputError
     from ropewalk.core.plan import parse_length
 
+    if not args.source or not args.out:
+        raise InputError("measure needs a SOURCE and --out DIR; see ropewalk measure --help")
+    conditions = [Threshold.parse(text) for text in args.fail_under]
     rows = measure(
         args.source,
         text=args.text,
         length=args.length,
         out=args.out,
         method=args.method,
+        tasks=args.tasks,
+        lengths=args.lengths.split(",") if args.lengths else None,
+        depths=args.depths,
+        samples=args.samples,
+        modes=args.mode or ["fixed"],
+        scoring=args.scoring,
+        template=args.template,
+        stop_early=args.stop_early,
+        handed_in={kind: getattr(args, kind) for kind in ("questions", "conversations", "templates")},
         protocols=[name for name in args.protocol if name != "prefix"],
         window=parse_length(args.window) if args.window else None,
         stride=parse_length(args.stride),
@@ -60,7 +100,22 @@ def run_measure(args: argparse.Namespace) -> int:
         force=args.force,
         resume=args.resume,
     )
-    return _finish(rows, args)
+    return _finish(rows, args, conditions)
+
+
+def list_tasks(args: argparse.Namespace) -> int:
+    """`ropewalk measure SOURCE --tasks help`."""
+    from ropewalk.api.maps import described_tasks
+
+    described = described_tasks()
+    if args.json:
+        return print_json({"tasks": described})
+    width = max(len(task["id"]) for task in described)
+    for task in described:
+        needs = f"; needs --{', --'.join(task['needs'])}" if task["needs"] else ""
+        print(f"{task['id']:<{width}}  {task['summary']}")
+        print(f"{'':<{width}}  {task['family']}, scored {task['scoring']}{needs}; {task['source']}")
+    return 0
 
 
 def add_compare(verbs: Any) -> None:
@@ -71,6 +126,8 @@ def add_compare(verbs: Any) -> None:
         "--methods", required=True, action="append",
         help="separated by ',' (by ';' where an option contains a comma), or repeated; none and crop are always there",
     )  # fmt: skip
+    parser.add_argument("--text", required=True, nargs="+", metavar="FILE", help="UTF-8 texts of at least the length")
+    parser.add_argument("--length", required=True, help=LENGTH_HELP)
     _add_running(parser)
     parser.add_argument("--crop-windows", type=int, default=8, help="windows of the crop baseline (default 8)")
     parser.add_argument("--control-tokens", default="4k", help="tokens of the float32 control (default 4k; 0: none)")
@@ -81,8 +138,9 @@ def add_compare(verbs: Any) -> None:
     parser.add_argument("--depths", type=int, default=5, help="needles, evenly over the depth (default 5)")
     parser.add_argument("--haystacks", type=int, default=1, help="haystacks for each length (default 1)")
     parser.add_argument(
-        "--retrieval-protocol", action="append", choices=["multikey-branch", "single-key"],
-        help="all needles in one haystack (default), or one prompt for each; may be repeated",
+        "--mode", action="append", default=[], choices=["fixed", "grow", "single"],
+        help="all needles in one haystack (fixed, default), one haystack for all lengths, or one prompt for each needle; "
+        "may be repeated",
     )  # fmt: skip
     parser.set_defaults(verb=run_compare)
 
@@ -90,7 +148,9 @@ def add_compare(verbs: Any) -> None:
 def run_compare(args: argparse.Namespace) -> int:
     """`ropewalk compare SOURCE --methods ... --length L --text FILE... --out DIR`."""
     from ropewalk.api.runs import compare
+    from ropewalk.api.thresholds import Threshold
 
+    conditions = [Threshold.parse(text) for text in args.fail_under]
     rows = compare(
         args.source,
         methods=args.methods,
@@ -107,24 +167,31 @@ def run_compare(args: argparse.Namespace) -> int:
         lengths=args.lengths.split(",") if args.lengths else None,
         depths=args.depths,
         haystacks=args.haystacks,
-        retrieval_protocols=args.retrieval_protocol or ["multikey-branch"],
+        modes=args.mode or ["fixed"],
         force=args.force,
         resume=args.resume,
     )
-    return _finish(rows, args)
+    return _finish(rows, args, conditions)
 
 
-def _finish(rows: Sequence[Any], args: argparse.Namespace) -> int:
-    """The table on stdout (or the rows as JSON), and where the report is: the verb has drawn it if it could."""
+def _finish(rows: Sequence[Any], args: argparse.Namespace, conditions: Sequence[Any]) -> int:
+    """The table on stdout (or the rows as JSON), where the report is, and on stderr every condition that is not met."""
     from ropewalk.api.runs import table
+    from ropewalk.api.thresholds import missed
+
+    reasons = missed(conditions, rows)
+    for reason in reasons:
+        print(f"ropewalk: not met: {reason}", file=sys.stderr)
+    code = 1 if reasons else 0
 
     page = Path(args.out) / "report.html"
     if not page.is_file():
         print("no report was drawn: it needs matplotlib; run pip install 'ropewalk[report]'", file=sys.stderr)
     if args.json:
-        return print_json({"rows": [row.to_dict() for row in rows]})
+        print_json({"rows": [row.to_dict() for row in rows]})
+        return code
     print(table(args.out))
     print(f"run folder: {args.out}")
     if page.is_file():
         print(f"report: {page}")
-    return 0
+    return code

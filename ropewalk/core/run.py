@@ -203,6 +203,11 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
 
+    def rewrite(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Puts JSON lines in place of a file of the run, whole or not at all."""
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        write_atomic(self.path / name, text.encode())
+
     def measurements(self) -> list[Measurement]:
         """The rows that are there."""
         return [Measurement.from_dict(row) for row in read_lines(self.path / "measurements.jsonl")]

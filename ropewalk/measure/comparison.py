@@ -24,13 +24,10 @@ from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
-from ropewalk.data.tasks.encoding import Encoder
-from ropewalk.data.tasks.task import Ask, Haystack, find_task
 from ropewalk.hosts import live
-from ropewalk.measure import retrieval
 from ropewalk.measure.forward import Forward, divergence
-from ropewalk.measure.settings import CONTROL, CROP, NO_CONTEXT, NONE, SINGLE, Settings
-from ropewalk.measure.windows import Window, crop_windows, length_windows
+from ropewalk.measure.settings import CONTROL, CROP, NONE, Settings
+from ropewalk.measure.windows import Window, crop_windows, effort, length_windows
 
 
 @dataclass(kw_only=True)
@@ -75,12 +72,9 @@ class Subject:
 
 def run_cells(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress) -> None:
     """Every cell that is not on disk yet. Raises `MachineError` where memory runs out; the run can be resumed."""
-    progress.plan(sum(cost for _, cost in _outstanding(subject, documents, settings, run)))
     try:
         for document in documents:
             _likelihood_cells(subject, document, settings, run, progress)
-        for spec in haystack_specs(subject, settings):
-            _retrieval_cell(subject, documents[0], spec, settings, run, progress)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise MachineError(_out_of_memory(settings.length)) from error
     except RuntimeError as error:
@@ -211,163 +205,26 @@ def score_window(forward: Forward, document: Document, window: Window) -> NDArra
     return forward.nll(hidden, tokens[-window.num_scored :]).numpy()
 
 
-# --- retrieval --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class HaystackSpec:
-    """One retrieval cell: a method reading one haystack (or, single-key, one needle's)."""
-
-    label: str
-    protocol: str
-    length: int
-    index: int
-    depths: tuple[float, ...]
-
-    @property
-    def key(self) -> tuple[str, str, int, int, tuple[float, ...]]:
-        """What makes two cells the same."""
-        return (self.label, self.protocol, self.length, self.index, self.depths)
-
-
-def haystack_specs(subject: Subject, settings: Settings) -> list[HaystackSpec]:
-    """Every retrieval cell that the settings ask for."""
-    specs = []
-    for protocol in settings.retrieval_protocols:
-        for length in settings.retrieval_lengths:
-            for label in settings.retrieval_methods:
-                for index in range(settings.num_haystacks):
-                    groups = [(d,) for d in settings.depths] if protocol == SINGLE else [settings.depths]
-                    specs += [
-                        HaystackSpec(label=label, protocol=protocol, length=length, index=index, depths=depths)
-                        for depths in groups
-                    ]
-    if settings.retrieval_lengths:
-        shortest = min(settings.retrieval_lengths)
-        specs += [
-            HaystackSpec(label=NONE, protocol=NO_CONTEXT, length=shortest, index=index, depths=settings.depths)
-            for index in range(settings.num_haystacks)
-        ]
-    return specs
-
-
-def build_haystack(subject: Subject, document: Document, spec: HaystackSpec, settings: Settings) -> Haystack:
-    """The haystack of a cell; the same for every method. Raises `TextError` where the length leaves no room."""
-    encoder = Encoder(tokenizer=subject.tokenizer, prefix=document.prefix)
-    ask = Ask(
-        encoder=encoder,
-        lengths=(spec.length,),
-        depths=spec.depths,
-        seed=settings.seed * 1_000_003 + spec.index,
-        filler=document.ids[document.prefix.size :],
-    )
-    return find_task("needle").build(ask)
-
-
-def _retrieval_cell(
-    subject: Subject, document: Document, spec: HaystackSpec, settings: Settings, run: Run, progress: Progress
-) -> None:
-    """Answers one haystack's questions and appends a sample for each."""
-    done = {
-        (s["method"], s["protocol"], s["asked_length"], s["haystack"], tuple(s["asked_depths"])): s for s in run.samples()
-    }
-    if spec.key in done:
-        return
-    stack = build_haystack(subject, document, spec, settings)
-    with progress.task(f"{spec.protocol} {spec.length} {spec.label}", _flops(spec.length)):
-        began = time.monotonic()
-        answers, note = _answers(subject, stack, spec, progress, run)
-        seconds = (time.monotonic() - began) / len(answers)
-    run.append(
-        "samples.jsonl",
-        [
-            {
-                "method": spec.label,
-                "protocol": spec.protocol,
-                "task": "needle",
-                "asked_length": spec.length,
-                "length": stack.length if spec.protocol != NO_CONTEXT else int(q.question.size + q.answer.size),
-                "haystack": spec.index,
-                "seed": stack.seed,
-                "asked_depths": list(spec.depths),
-                "asked_depth": asked,
-                "depth": q.depth,
-                "position": q.position,
-                "key": q.key,
-                "value": q.references[0],
-                "num_needles": len(spec.depths),
-                "document": document.name,
-                "template": "raw",
-                "seconds": seconds,
-                "note": note,
-                **answer.to_dict(),
-            }
-            for asked, q, answer in zip(spec.depths, stack.questions, answers, strict=True)
-        ],
-    )
-
-
-def _answers(
-    subject: Subject, stack: Haystack, spec: HaystackSpec, progress: Progress, run: Run
-) -> tuple[list[retrieval.Answer], str | None]:
-    forward, tokenizer = subject.forward, subject.tokenizer
-    if spec.protocol == NO_CONTEXT:
-        empty = stack.head
-        return [retrieval.answer_alone(forward, tokenizer, empty, q) for q in stack.questions], "question without context"
-    kept = subject.keeps(spec.label)
-    if kept is not None and spec.length <= kept and not subject.geometry.from_origin:
-        known = _same_as_none(run, spec)
-        if known is not None:
-            return known, "identical to none: nothing is cropped"
-    with subject.put_on(spec.label, stack.length):
-        return retrieval.answer_all(forward, tokenizer, stack, keep_last=kept, tick=progress.at), None
-
-
-def _same_as_none(run: Run, spec: HaystackSpec) -> list[retrieval.Answer] | None:
-    """The untouched model's answers to the same prompts, where it has given them."""
-    rows = [
-        s for s in run.samples()
-        if (s["method"], s["protocol"], s["asked_length"], s["haystack"]) == (NONE, spec.protocol, spec.length, spec.index)
-        and tuple(s["asked_depths"]) == spec.depths
-    ]  # fmt: skip
-    if len(rows) != len(spec.depths):
-        return None
-    names = ("exact", "logprob", "rank", "num_candidates", "first_choice")
-    return [retrieval.Answer(**{name: row[name] for name in names}) for row in rows]
-
-
-# --- costs, for progress ----------------------------------------------------------------------------------------------
-
-
-def _flops(length: int) -> float:
-    """Relative cost of one forward: linear and attention parts meet at about 6k tokens for a small model."""
-    return length * (1.0 + length / 6144.0)
-
-
 def _cost(subject: Subject, label: str, settings: Settings) -> float:
     kept = subject.keeps(label)
     if kept is not None:
-        return settings.crop_windows * _flops(min(kept, settings.length))
+        return settings.crop_windows * effort(min(kept, settings.length))
     if subject.by_length(label):
         windows = length_windows(subject.window, settings.length, settings.crop_windows, targets=settings.targets)
-        return sum(_flops(w.end) for w in windows)
-    return _flops(settings.length) + (2 * _flops(settings.control_tokens) if label == NONE and subject.reload else 0.0)
+        return sum(effort(w.end) for w in windows)
+    return effort(settings.length) + (2 * effort(settings.control_tokens) if label == NONE and subject.reload else 0.0)
 
 
-def _outstanding(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run) -> list[tuple[str, float]]:
-    cells = [
+def outstanding_cells(
+    subject: Subject, documents: Sequence[Document], settings: Settings, run: Run
+) -> list[tuple[str, float]]:
+    """Label and relative cost of the likelihood cells that are not on disk."""
+    return [
         (label, _cost(subject, label, settings))
         for document in documents
         for label in subject.plans
         if not run.has("nll", label, document.name)
     ]
-    done = {(s["method"], s["protocol"], s["asked_length"], s["haystack"]) for s in run.samples()}
-    cells += [
-        (spec.label, _flops(spec.length))
-        for spec in haystack_specs(subject, settings)
-        if spec.key[:4] not in done and spec.protocol != NO_CONTEXT
-    ]
-    return cells
 
 
 def peak_bytes() -> int | None:

@@ -7,7 +7,7 @@ rows of an unbroken one. Nothing here runs a model.
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
 from ropewalk.measure import statistics
-from ropewalk.measure.settings import CONTROL, CROP, NO_CONTEXT, NONE, Settings
+from ropewalk.measure.settings import CONTROL, CROP, NONE, Settings
 from ropewalk.measure.windows import Window, crop_windows
 
 NOTHING = statistics.Estimate(
@@ -63,7 +63,6 @@ class Rows:
             rows += self.net_gain(label, series)
             rows += self.price(label)
         rows += self.control()
-        rows += self.retrieval()
         return rows
 
     def series(self, kind: str, label: str) -> Arrays:
@@ -242,56 +241,6 @@ class Rows:
             self.row(f"{name}_kl_p999", "prefix", "nats", label, statistics.quantile(kl, 0.999, seed=seed), **where),
             self.row(f"{name}_top1", "prefix", "share", label, statistics.mean(same, seed=seed), **where),
         ]
-
-    # --- retrieval ----------------------------------------------------------------------------------------------------
-
-    def retrieval(self) -> list[Measurement]:
-        """Per length and depth, and per length over all depths: exact match, log-probability, rank."""
-        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        for sample in self.run.samples():
-            place = (sample["protocol"], sample["method"], sample["asked_length"])
-            groups.setdefault((*place, None), []).append(sample)
-            groups.setdefault((*place, sample["asked_depth"]), []).append(sample)
-        rows: list[Measurement] = []
-        for (protocol, label, length, depth), samples in groups.items():
-            if protocol == NO_CONTEXT and depth is not None:
-                continue
-            rows += self.answers(protocol, label, length, depth, samples)
-        return rows
-
-    def answers(
-        self, protocol: str, label: str, length: int, depth: float | None, samples: Sequence[dict[str, Any]]
-    ) -> list[Measurement]:
-        """Three rows for one cell of the map."""
-        stacks = {(s["haystack"], tuple(s["asked_depths"])) for s in samples}
-        num, tokens = len(samples), sum(int(s["length"]) for s in samples)
-        where: dict[str, Any] = {
-            "task": "needle",
-            "template": str(samples[0]["template"]),
-            "length": length,
-            "depth": depth,
-            "seconds": sum(float(s["seconds"]) for s in samples),
-        }
-        lengths = sorted({int(s["length"]) for s in samples})
-        said = f"{num} answers from {len(stacks)} haystacks; true length {lengths[0]} to {lengths[-1]} tokens"
-        copied = {str(s["note"]) for s in samples if s["note"]}
-        if copied and protocol != NO_CONTEXT:
-            said, where["seconds"] = f"{said}; {'; '.join(sorted(copied))}", None
-        clustered = "; Wilson takes answers as independent, though those of one haystack are not"
-        right = sum(bool(s["exact"]) for s in samples)
-        low, high = statistics.wilson(right, num)
-        common = {"n": num, "num_clusters": len(stacks), "num_tokens": tokens}
-        notes = {"exact": said + (clustered if len(stacks) < num else ""), "graded": said}
-        exact = statistics.Estimate(value=right / num, stderr=None, ci_low=low, ci_high=high, note=notes["exact"], **common)
-        rows = [self.row("retrieval_exact", protocol, "share", label, exact, **where)]
-        for metric, unit in (("logprob", "nats"), ("rank", "rank")):
-            values = np.array([float(s[metric]) for s in samples])
-            stderr = float(values.std(ddof=1) / math.sqrt(num)) if num > 1 else None
-            graded = statistics.Estimate(
-                value=float(values.mean()), stderr=stderr, ci_low=None, ci_high=None, note=notes["graded"], **common
-            )
-            rows.append(self.row(f"retrieval_{metric}", protocol, unit, label, graded, **where))
-        return rows
 
     # --- one row ------------------------------------------------------------------------------------------------------
 

@@ -1,20 +1,56 @@
-"""What shapes a comparison beside the plans and the texts, and the labels that have a meaning of their own."""
+"""What shapes a run beside the plans and the texts, and the labels and protocols that have a meaning of their own."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from ropewalk.data.tasks.encoding import Template
 from ropewalk.measure.windows import TARGETS
 
 NONE, CROP, CONTROL = "none", "crop", "none@float32"
 """Labels: the two baselines, and the untouched model in float32."""
-MULTIKEY, SINGLE, NO_CONTEXT = "multikey-branch", "single-key", "no-context"
+MULTIKEY, GROW, SINGLE, ALONE = "multikey-branch", "multikey-grow", "single-key", "one-question"
 """Retrieval protocols."""
+NO_CONTEXT, STAND_ALONE = "no-context", "stand-alone"
+"""Retrieval controls: the question without its haystack; prompts that share nothing, against their branches."""
 DISJOINT, SLIDING, TRUNCATE = "disjoint", "sliding-press", "yarn-truncate"
 """Likelihood protocols beside `prefix`, which is always there."""
+Mode = Literal["fixed", "grow", "single"]
+Scoring = Literal["auto", "forced", "generate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapSettings:
+    """The retrieval map. Lengths are tokens."""
+
+    methods: tuple[str, ...]
+    """Labels."""
+    lengths: tuple[int, ...]
+    """Rising."""
+    tasks: tuple[str, ...] = ("needle",)
+    modes: tuple[Mode, ...] = ("fixed",)
+    num_depths: int = 5
+    num_haystacks: int = 1
+    scoring: Scoring = "auto"
+    """`auto` is what each task says of itself."""
+    template: Template = "raw"
+    check_branches: bool = False
+    """Whether one haystack is asked by stand-alone prompts too, to count the answers that rounding flips."""
+    stop_early: bool = False
+    """Whether a sequential test may end a cell before its last haystack."""
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """Middles of equal parts of the text."""
+        return tuple((index + 0.5) / self.num_depths for index in range(self.num_depths))
+
+    def scoring_of(self, usual: Literal["forced", "generate"]) -> Literal["forced", "generate"]:
+        """How a task is scored whose own way is `usual`."""
+        return usual if self.scoring == "auto" else self.scoring
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that shapes a comparison beside the plans and the texts. Lengths are tokens."""
+    """Everything that shapes a run beside the plans and the texts. Lengths are tokens."""
 
     length: int
     crop_windows: int = 8
@@ -24,11 +60,8 @@ class Settings:
     num_bins: int = 16
     num_points: int = 64
     """Points of the perplexity curve."""
-    retrieval_methods: tuple[str, ...] = ()
-    retrieval_lengths: tuple[int, ...] = ()
-    retrieval_protocols: tuple[str, ...] = (MULTIKEY,)
-    num_depths: int = 5
-    num_haystacks: int = 1
+    map: MapSettings | None = None
+    """None where nothing is retrieved."""
     protocols: tuple[str, ...] = ()
     """Likelihood protocols beside `prefix`."""
     protocol_window: int | None = None
@@ -36,8 +69,3 @@ class Settings:
     protocol_stride: int = 256
     """Stride of `sliding-press`: the papers' S."""
     seed: int = 0
-
-    @property
-    def depths(self) -> tuple[float, ...]:
-        """Middles of equal parts of the text."""
-        return tuple((index + 0.5) / self.num_depths for index in range(self.num_depths))

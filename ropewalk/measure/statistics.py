@@ -8,12 +8,11 @@ Neighbouring tokens are not independent, so tokens are never resampled one by on
   t for that many blocks; labelled `within-document`: it speaks of this text, not of others like it.
 - Scored windows: the window is the block, and no block spans the gap between two.
 - One short stretch (a bin of a curve): blocks of 64 tokens, labelled `within-window`.
-- Shares of answers: Wilson's interval.
+- Shares of answers: `shares.py`.
 
 Given up: BCa and double bootstraps; with this few units their corrections are noise.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,6 +69,11 @@ def windows_mean(windows: Sequence[Sequence[Series]]) -> Estimate:
     return _over_clusters(blocks, num_documents=len(documents), note=note)
 
 
+def clusters_mean(clusters: Sequence[NDArray[np.float64]], *, note: str) -> Estimate:
+    """Mean over clusters, each with its values [m_i]: ratio of sums, t over clusters."""
+    return _over_clusters(clusters, num_documents=int(sum(c.size for c in clusters)), note=note)
+
+
 def _over_clusters(clusters: Sequence[NDArray[np.float64]], *, num_documents: int, note: str | None) -> Estimate:
     """Ratio of sums over clusters, and Student's t on its linearisation."""
     sums = np.array([c.sum() for c in clusters])
@@ -120,15 +124,6 @@ def quantile(series: Sequence[Series], q: float, *, seed: int) -> Estimate:
             sample = [s[_block_indices(s.size, BLOCK, rng)] for s in kept]
         drawn[index] = np.quantile(np.concatenate(sample), q)
     return _interval(value, float(drawn.std(ddof=1)), len(kept), clusters, total, note)
-
-
-def wilson(num_right: int, n: int) -> tuple[float, float]:
-    """Wilson's 95% interval for a share of `num_right` in `n` (1927)."""
-    z = 1.959963984540054
-    share = num_right / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def student(num_clusters: int) -> float:

@@ -93,3 +93,8 @@ def _check_window(length: int, window: int) -> None:
         raise LengthError(f"a window has at least 2 tokens, got {window}")
     if length < 2:
         raise LengthError(f"a text has at least 2 tokens, got {length}")
+
+
+def effort(length: int) -> float:
+    """Relative cost of one forward: linear and attention parts meet at about 6k tokens for a small model."""
+    return length * (1.0 + length / 6144.0)

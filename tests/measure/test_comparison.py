@@ -9,7 +9,7 @@ import torch
 from tiny import TRAINED_LENGTH as TRAINED
 
 import ropewalk
-from ropewalk.core.errors import InputError, LengthError
+from ropewalk.core.errors import InputError, LengthError, TextError
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Record
 from ropewalk.measure.windows import crop_windows
@@ -182,25 +182,36 @@ def test_five_documents_are_the_unit(tiny_checkpoint, long_text, tmp_path):
 
 def test_the_map_and_its_control(tiny_checkpoint, long_text, tmp_path):
     out = tmp_path / "run"
-    small = {"methods": ["yarn"], "length": 16 * TRAINED, "retrieval": None, "lengths": [12 * TRAINED, 16 * TRAINED]}
+    small = {"methods": ["yarn"], "length": 16 * TRAINED, "retrieval": "none,yarn", "lengths": [12 * TRAINED, 16 * TRAINED]}
     compare(
         tiny_checkpoint,
         long_text,
         out,
         depths=3,
         haystacks=2,
-        retrieval_protocols=["multikey-branch", "single-key"],
+        modes=["fixed", "single"],
         **small,
     )
     record = Record.read(out)
-    assert len([s for s in record.samples if s["protocol"] == "multikey-branch"]) == 3 * 2 * 2 * 3
+    assert len([s for s in record.samples if s["protocol"] == "multikey-branch"]) == 2 * 2 * 2 * 3
     (cell,) = record.rows("retrieval_exact", protocol="multikey-branch", method="yarn", length=16 * TRAINED, depth=None)
     assert (cell.n, cell.num_clusters) == (6, 2)
     assert record.rows("retrieval_exact", protocol="no-context")
-    assert record.rows("retrieval_rank", protocol="single-key", method="crop", length=12 * TRAINED)
+    assert record.rows("retrieval_rank", protocol="single-key", method="yarn", length=12 * TRAINED)
+    (gain,) = record.rows("retrieval_gain", protocol="multikey-branch", method="yarn", length=16 * TRAINED)
+    assert (gain.reference, gain.n) == ("none", 6)
+    (effective,) = record.rows("effective_length", protocol="multikey-branch", method="yarn")
+    assert effective.value is None
+    assert "needs every length of the grid" in effective.note or "not above a guess" in effective.note
     for sample in record.samples:
         assert sample["length"] <= sample["asked_length"]
         assert {"seed", "depth", "exact", "logprob", "rank", "template"} <= set(sample)
+
+
+def test_a_question_longer_than_what_cropping_keeps_is_refused_before_any_folder(tiny_checkpoint, long_text, tmp_path):
+    with pytest.raises(TextError, match="only 64 tokens are kept, and a question with its answer takes"):
+        compare(tiny_checkpoint, long_text, tmp_path / "run", methods=["yarn"], length=16 * TRAINED, retrieval=None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_protocols_under_their_names(tiny_checkpoint, long_text, tmp_path, stock):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ropewalk.measure.statistics import BLOCK, mean, quantile, student, wilson, windows_mean
+from ropewalk.measure.statistics import BLOCK, mean, quantile, student, windows_mean
 
 
 def test_sums_before_means():
@@ -87,8 +87,3 @@ def test_quantile_value_and_interval():
     assert estimate.value == pytest.approx(np.quantile(series[0], 0.999))
     assert estimate.ci_low < estimate.value < estimate.ci_high
     assert quantile([np.arange(100.0)], 0.5, seed=0).ci_low is None
-
-
-@pytest.mark.parametrize(("right", "n", "low", "high"), [(1, 1, 0.207, 1.0), (10, 10, 0.722, 1.0), (26, 50, 0.385, 0.652)])
-def test_wilson_against_published_values(right, n, low, high):
-    assert wilson(right, n) == pytest.approx((low, high), abs=1e-3)

@@ -1,0 +1,310 @@
+"""Rows of a retrieval map, made from its samples: shares, graded scores, paired differences, effective lengths.
+
+A share's interval knows that a haystack's answers are not independent (`shares.py`); both numbers, of answers and of
+what they are worth, are in its note. Differences between methods are taken question by question on identical prompts.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from ropewalk.core.errors import InputError
+from ropewalk.core.record import Measurement
+from ropewalk.data.tasks.task import find_task
+from ropewalk.measure import statistics
+from ropewalk.measure.effective import THRESHOLD, EffectiveLength, effective_length
+from ropewalk.measure.rows import Rows
+from ropewalk.measure.settings import CROP, MULTIKEY, NO_CONTEXT, NONE, SINGLE, STAND_ALONE, MapSettings
+from ropewalk.measure.shares import POCOCK, Share, Z, correlation, paired, share
+
+Sample = dict[str, Any]
+CONTROLS = (NO_CONTEXT, STAND_ALONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One cell of the map, over all its haystacks."""
+
+    task: str
+    protocol: str
+    method: str
+    length: int
+
+
+class MapRows:
+    """The rows of one map."""
+
+    def __init__(self, rows: Rows, settings: MapSettings, samples: Iterable[Sample]) -> None:
+        self.rows, self.settings = rows, settings
+        self.places: dict[Place, list[Sample]] = {}
+        for s in samples:
+            place = Place(task=s["task"], protocol=s["protocol"], method=s["method"], length=s["asked_length"])
+            self.places.setdefault(place, []).append({**s, "choice": s["rank"] == 1})
+        self.z = POCOCK if settings.stop_early else Z
+        self._correlations: dict[tuple[str, str, str, str], float] = {}
+
+    def all(self) -> list[Measurement]:
+        """Every row."""
+        found: list[Measurement] = []
+        for place, samples in self.places.items():
+            if place.protocol == STAND_ALONE:
+                continue
+            found += self.scores(place, None, samples)
+            if place.protocol != NO_CONTEXT:
+                by_depth = sorted((s for s in samples if s["asked_depth"] is not None), key=lambda s: s["asked_depth"])
+                for depth, group in groupby(by_depth, key=lambda s: s["asked_depth"]):
+                    found += self.scores(place, depth, list(group))
+                found += self.gains(place, samples)
+        return [*found, *self.flips(), *self.single_against_multikey(), *self.effective()]
+
+    # --- one cell -----------------------------------------------------------------------------------------------------
+
+    def correlation(self, place: Place, score: str) -> float:
+        """Intra-cluster correlation of a task and a method, pooled over lengths."""
+        key = (place.task, place.protocol, place.method, score)
+        if key not in self._correlations:
+            alike = [
+                haystacks(samples, score)
+                for other, samples in self.places.items()
+                if (other.task, other.protocol, other.method) == key[:3]
+            ]
+            self._correlations[key] = correlation(alike)
+        return self._correlations[key]
+
+    def share(self, place: Place, samples: Sequence[Sample], score: str) -> Share:
+        """A score's share with its interval."""
+        return share(haystacks(samples, score), rho=self.correlation(place, score), z=self.z)
+
+    def scores(self, place: Place, depth: float | None, samples: Sequence[Sample]) -> list[Measurement]:
+        """Exact match, references found, choice among candidates, log-probability, rank."""
+        where = self.where(place, depth, samples)
+        forced = samples[0]["scoring"] == "forced"
+        rows = [self.share_row("retrieval_exact", place, samples, "exact", where)]
+        if not forced or any(float(s["found"]) != float(s["exact"]) for s in samples):
+            rows.append(self.share_row("retrieval_found", place, samples, "found", where))
+        ranked = [s for s in samples if s["rank"] is not None]
+        if ranked:
+            rows.append(
+                self.share_row("retrieval_choice", place, ranked, "choice", where)
+            )
+        for metric, unit in (("logprob", "nats"), ("rank", "rank")):
+            graded = [s for s in samples if s[metric] is not None]
+            if graded:
+                rows.append(self.graded_row(metric, unit, place, graded, where))
+        return rows
+
+    def where(self, place: Place, depth: float | None, samples: Sequence[Sample]) -> dict[str, Any]:
+        """The columns that say what the number is of."""
+        copied = any(s["note"] for s in samples)
+        return {
+            "task": place.task, "template": str(samples[0]["template"]), "engine": str(samples[0]["engine"]),
+            "length": place.length, "depth": depth,
+            "seconds": None if copied else sum(float(s["seconds"]) for s in samples),
+        }  # fmt: skip
+
+    def said(self, samples: Sequence[Sample]) -> str:
+        """What was asked, in words."""
+        lengths = sorted({int(s["length"]) for s in samples})
+        stacks = len({s["haystack"] for s in samples})
+        said = f"{len(samples)} answers from {stacks} haystacks; true length {lengths[0]} to {lengths[-1]} tokens"
+        needles = sorted({int(s["num_needles"]) for s in samples if s.get("num_needles")})
+        if needles:
+            said += f"; {needles[0]} needles" if len(needles) == 1 else f"; {needles[0]} to {needles[-1]} needles"
+        if len(samples) and samples[0]["scoring"] == "generate":
+            said += "; generated"
+        asked = self.settings.num_haystacks
+        if self.settings.stop_early:
+            said += f"; sequential test, {stacks} of {asked} haystacks, Pocock's intervals"
+        notes = sorted({str(s["note"]) for s in samples if s["note"]})
+        return "; ".join([said, *notes])
+
+    def share_row(
+        self, metric: str, place: Place, samples: Sequence[Sample], score: str, where: dict[str, Any]
+    ) -> Measurement:
+        """A row of a share."""
+        found = self.share(place, samples, score)
+        note = (
+            f"{self.said(samples)}; n {found.n}, effective n {found.effective_n:.1f} (correlation {found.correlation:.2f})"
+        )
+        return self.rows.row(metric, place.protocol, "share", place.method, estimate(found, samples, note), **where)
+
+    def graded_row(
+        self, metric: str, unit: str, place: Place, samples: Sequence[Sample], where: dict[str, Any]
+    ) -> Measurement:
+        """A row of a mean over haystacks, t over haystacks."""
+        groups = [np.asarray(group, dtype=np.float64) for group in haystacks(samples, metric)]
+        found = statistics.clusters_mean(groups, note=self.said(samples))
+        return self.rows.row(f"retrieval_{metric}", place.protocol, unit, place.method, found, **where)
+
+    # --- differences --------------------------------------------------------------------------------------------------
+
+    def gains(self, place: Place, samples: Sequence[Sample]) -> list[Measurement]:
+        """References found, minus those of the baselines, on identical prompts."""
+        rows = []
+        for reference in (NONE, CROP):
+            twin = Place(task=place.task, protocol=place.protocol, method=reference, length=place.length)
+            if place.method in (NONE, CROP) or twin not in self.places:
+                continue
+            pairs = matched(samples, self.places[twin])
+            if pairs:
+                where = self.where(place, None, samples) | {"reference": reference, "seconds": None}
+                rows.append(self.difference("retrieval_gain", place, pairs, where))
+        return rows
+
+    def difference(
+        self, metric: str, place: Place, pairs: Sequence[tuple[Sample, Sample]], where: dict[str, Any]
+    ) -> Measurement:
+        """A row of a paired difference, t over haystacks."""
+        first, second = haystacks([p[0] for p in pairs], "found"), haystacks([p[1] for p in pairs], "found")
+        value, stderr = paired(first, second)
+        same = stderr == 0.0 and value == 0.0
+        half = None if stderr is None or len(first) < statistics.MIN_CLUSTERS else statistics.student(len(first)) * stderr
+        note = f"paired on {len(pairs)} identical prompts of {len(first)} haystacks"
+        if same or half == 0.0:
+            half, note = None, f"{note}; every pair differs alike, so there is no interval"
+        found = statistics.Estimate(
+            value=value, n=len(pairs), num_clusters=len(first), num_tokens=0, stderr=stderr, note=note,
+            ci_low=None if half is None else value - half, ci_high=None if half is None else value + half,
+        )  # fmt: skip
+        return self.rows.row(metric, place.protocol, "share", place.method, found, **where)
+
+    def flips(self) -> list[Measurement]:
+        """How often a branch and its stand-alone prompt disagree: rounding, in half precision."""
+        rows = []
+        for place, samples in self.places.items():
+            if place.protocol != STAND_ALONE:
+                continue
+            twins = [
+                s
+                for other, them in self.places.items()
+                if (other.task, other.method, other.length) == (place.task, place.method, place.length)
+                and other.protocol not in CONTROLS
+                for s in them
+            ]
+            pairs = matched(samples, twins)
+            if pairs:
+                flipped = [{**a, "found": float(a["exact"] != b["exact"])} for a, b in pairs]
+                where = self.where(place, None, samples)
+                rows.append(self.share_row("retrieval_flips", place, flipped, "found", where))
+        return rows
+
+    def single_against_multikey(self) -> list[Measurement]:
+        """What distractors cost: a needle alone, minus the same needle among others."""
+        rows = []
+        for place, samples in self.places.items():
+            twin = Place(task=place.task, protocol=MULTIKEY, method=place.method, length=place.length)
+            if place.protocol != SINGLE or twin not in self.places:
+                continue
+            # The needles differ, the depths and haystack numbers are the same: paired by place.
+            others = {(s["haystack"], s["asked_depth"]): s for s in self.places[twin]}
+            pairs = [(s, others[k]) for s in samples if (k := (s["haystack"], s["asked_depth"])) in others]
+            if pairs:
+                where = self.where(place, None, samples) | {"reference": MULTIKEY, "seconds": None}
+                rows.append(self.difference("retrieval_single_minus_multikey", place, pairs, where))
+        return rows
+
+    # --- effective length ---------------------------------------------------------------------------------------------
+
+    def effective(self) -> Iterator[Measurement]:
+        """One row per method and task, and per family where it has several tasks."""
+        kinds = {(p.protocol, p.method) for p in self.places if p.protocol not in CONTROLS}
+        for protocol, method in sorted(kinds):
+            names = sorted({p.task for p in self.places if (p.protocol, p.method) == (protocol, method)})
+            families: dict[str, list[str]] = {}
+            for name in names:
+                families.setdefault(find_task(name).family, []).append(name)
+                yield self.effective_row(protocol, method, name, [name])
+            for family, members in families.items():
+                if len(members) > 1:
+                    yield self.effective_row(protocol, method, family, members)
+
+    def effective_row(self, protocol: str, method: str, title: str, members: Sequence[str]) -> Measurement:
+        """The effective length of some tasks together."""
+        cells = self.pooled(protocol, method, members)
+        base = self.pooled(protocol, NONE, members).get(min(cells))
+        where: dict[str, Any] = {"task": title, "template": self.settings.template, "length": max(cells)}
+        if base is None:
+            return self.refused(protocol, method, where, "the untouched model was not measured at the shortest length")
+        rho = correlation([haystacks(samples, "found") for samples in cells.values()])
+        rho_base = correlation([haystacks(base, "found")])
+        shares = {n: share(haystacks(samples, "found"), rho=rho, z=self.z) for n, samples in cells.items()}
+        guess = max(float(s["guess"]) for s in base)
+        try:
+            found = effective_length(shares, share(haystacks(base, "found"), rho=rho_base, z=self.z), guess=guess)
+        except InputError as error:
+            return self.refused(protocol, method, where, str(error))
+        if found.refused is not None:
+            return self.refused(protocol, method, where, found.refused)
+        n = sum(len(samples) for samples in cells.values())
+        stacks = len({(s["task"], s["haystack"]) for samples in cells.values() for s in samples})
+        result = statistics.Estimate(
+            value=float(found.value or 0), n=n, num_clusters=stacks, num_tokens=0, stderr=None,
+            ci_low=float(found.low or 0), ci_high=float(found.high or 0), note=words(found, shares, cells),
+        )  # fmt: skip
+        return self.rows.row("effective_length", protocol, "tokens", method, result, **where)
+
+    def refused(self, protocol: str, method: str, where: dict[str, Any], reason: str) -> Measurement:
+        """A row without a number."""
+        nothing = statistics.Estimate(
+            value=math.nan, n=0, num_clusters=0, num_tokens=0, stderr=None, ci_low=None, ci_high=None, note=reason
+        )
+        return self.rows.row("effective_length", protocol, "tokens", method, nothing, **where)
+
+    def pooled(self, protocol: str, method: str, members: Sequence[str]) -> dict[int, list[Sample]]:
+        """Samples by length over some tasks; only lengths at which every one of them was asked."""
+        found: dict[int, dict[str, list[Sample]]] = {}
+        for place, samples in self.places.items():
+            if (place.protocol, place.method) == (protocol, method) and place.task in members:
+                found.setdefault(place.length, {})[place.task] = samples
+        return {n: [s for part in by.values() for s in part] for n, by in sorted(found.items()) if len(by) == len(members)}
+
+
+def words(found: EffectiveLength, shares: dict[int, Share], cells: dict[int, list[Sample]]) -> str:
+    """What stands beside an effective length."""
+    base, last = found.base, max(shares)
+    said = ["at least: the longest tested length is certified" if found.censored else f"tested to {last}"]
+    if not found.value:
+        said = [f"not certified at the shortest tested length, {min(shares)}"]
+    said.append(f"score at least {THRESHOLD:.0%} of the untouched model's short score at every length up to it")
+    said.append(f"s0 {base.value:.2f} [{base.low:.2f}, {base.high:.2f}] at {min(shares)}")
+    said.append(f"effective n per length {min(s.effective_n for s in shares.values()):.0f} or more")
+    said.append(f"point estimates alone: {found.point}")
+    said.append(f"RULER's rule (85.6% absolute): {found.ruler}")
+    depths: dict[float, list[float]] = {}
+    for s in cells[last]:
+        if s["asked_depth"] is not None:
+            depths.setdefault(s["asked_depth"], []).append(float(s["found"]))
+    if depths:
+        worst = min(depths, key=lambda d: float(np.mean(depths[d])))
+        said.append(f"worst depth at {last}: {worst:.2f} ({float(np.mean(depths[worst])):.2f})")
+    return "; ".join(said)
+
+
+def estimate(found: Share, samples: Sequence[Sample], note: str) -> statistics.Estimate:
+    """A share as an estimate."""
+    return statistics.Estimate(
+        value=found.value, n=found.n, num_clusters=found.num_clusters, stderr=None, ci_low=found.low, ci_high=found.high,
+        num_tokens=sum(int(s["length"]) for s in samples), note=note,
+    )  # fmt: skip
+
+
+def haystacks(samples: Sequence[Sample], score: str) -> list[list[float]]:
+    """Scores by haystack. Haystacks of different tasks are different."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for s in samples:
+        found.setdefault((s["task"], s["haystack"]), []).append(float(s[score]))
+    return list(found.values())
+
+
+def matched(samples: Sequence[Sample], others: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """Pairs of answers to the same prompt."""
+
+    def prompt(s: Sample) -> tuple[Any, ...]:
+        return (s["haystack"], s["asked_length"], s["asked_depth"], s["key"], s["position"])
+
+    known = {prompt(s): s for s in others}
+    return [(s, known[prompt(s)]) for s in samples if prompt(s) in known]

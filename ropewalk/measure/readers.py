@@ -1,0 +1,56 @@
+"""A live model as a reader of haystacks: each cell's plan is put on, the questions are asked, the plan is taken off."""
+
+from ropewalk.core.errors import MethodError
+from ropewalk.core.progress import Progress
+from ropewalk.data.tasks.task import Haystack
+from ropewalk.measure.answering.answer import Answer, Scoring
+from ropewalk.measure.answering.local import answer_all, answer_alone, crop
+from ropewalk.measure.comparison import Subject
+from ropewalk.measure.maps import Cell
+from ropewalk.measure.settings import GROW, NO_CONTEXT, STAND_ALONE
+
+
+class LocalReader:
+    """Answers by the model in this process."""
+
+    engine = "transformers"
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+
+    def check(self, cell: Cell) -> None:
+        """Raises `MethodError` where a cell would share a prefix that each of its lengths reads differently."""
+        if cell.protocol == GROW and self.subject.by_length(cell.label):
+            raise MethodError(
+                f"{cell.label} reads every length with frequencies of its own, so one growing haystack cannot serve all "
+                "lengths; use --mode fixed"
+            )
+
+    def check_haystack(self, cell: Cell, haystack: Haystack) -> None:
+        """Raises `TextError` where what cropping keeps has no room for a question."""
+        for stage in range(len(haystack.cuts)):
+            crop(haystack, stage, self.subject.keeps(cell.label))
+
+    def keeps_whole(self, cell: Cell) -> bool:
+        """Whether cropping crops nothing of this cell, so that its answers are the untouched model's."""
+        kept = self.subject.keeps(cell.label)
+        return kept is not None and cell.length <= kept and not self.subject.geometry.from_origin
+
+    def answers(self, cell: Cell, haystack: Haystack, scoring: Scoring, progress: Progress) -> list[Answer]:
+        """Answers in the order of the questions; without any context for that control."""
+        subject = self.subject
+        if cell.protocol == NO_CONTEXT:
+            return [
+                answer_alone(subject.forward, subject.tokenizer, haystack.head, question, scoring=scoring)
+                for question in haystack.questions
+            ]
+        if cell.protocol == STAND_ALONE:
+            return [
+                answer_alone(subject.forward, subject.tokenizer, haystack.context, question, scoring=scoring)
+                for question in haystack.questions
+            ]
+        with subject.put_on(cell.label, haystack.length):
+            return answer_all(
+                subject.forward, subject.tokenizer, haystack, scoring=scoring, keep_last=subject.keeps(cell.label),
+                tick=progress.at,
+            )  # fmt: skip
