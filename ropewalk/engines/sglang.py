@@ -19,13 +19,13 @@ from ropewalk.core.plan import Frequencies
 from ropewalk.engines import sglang_classes, sglang_families, tables
 from ropewalk.engines.computed import Computed, Depends
 from ropewalk.engines.serving import Engine, check_needed, check_unread, layers
-from ropewalk.engines.sglang_classes import FIXED_BASE, NEW_LOST, QWEN, RAW
+from ropewalk.engines.sglang_classes import FIXED_BASE, GEMMA4, NEW_LOST, QWEN, RAW
 from ropewalk.engines.sglang_families import ARCHITECTURES, FALLBACK, LATENT, PLAIN
 from ropewalk.engines.tables import ORIGINAL, Head, Table, number, spelled
 from ropewalk.engines.transformers import formulas
 from ropewalk.engines.transformers.families import default, enter
 from ropewalk.engines.transformers.formulas import temperature
-from ropewalk.engines.transformers.reading import Shape
+from ropewalk.engines.transformers.reading import Shape, of_type
 from ropewalk.engines.transformers.spellings import FULL, SLIDING, WITH_ORIGINAL, Parameters
 
 NAME = "sglang"
@@ -43,7 +43,7 @@ TOP_LENGTH_WINS = (
 """Where a top-level original length overrules the one in the rope parameters."""
 WHOLE_BASE = ("mixtral", "starcoder2", "llama4_text", "granitemoe", "granitemoeshared")
 """Where the base is cut to a whole number."""
-SHARE_INSIDE = ("glm4", "glm4_moe", "laguna", "mimo_v2_flash")
+SHARE_INSIDE = ("glm4", "glm4_moe", "laguna", "mimo_v2_flash", *GEMMA4)
 """Where a rotated share inside the rope parameters is read, or was put there."""
 FUSED = ("qwen3_moe", "gpt_oss", "mellum")
 """Where attention passes an argument that the LongRoPE class does not take."""
@@ -80,6 +80,10 @@ def compute(config: Mapping[str, Any], *, length: int, tokenizer_config: Mapping
         longest = _context_length(shape, params)
         if shape.model_type == "minimax_m3_vl_text" and enter(config)[2]:
             raise UnsupportedError("SGLang reads MiniMax M3's text part with Mixtral's config class, which was not followed")
+        if shape.model_type in GEMMA4 and not enter(config)[2]:
+            raise UnsupportedError(
+                "SGLang takes Gemma 4's head sizes from its whole config; the text part alone was not read"
+            )
         if shape.model_type in FALLBACK and not _own_architecture(config, shape):
             return ENGINE.through_transformers(config, length, longest)
         if shape.model_type == "gemma3_text":
@@ -168,7 +172,7 @@ def _seen(shape: Shape, label: str, values: Mapping[str, Any]) -> Seen:
         values[ORIGINAL] = default(shape.model_type, "rope_parameters").get(ORIGINAL) if own is None else own
     values.setdefault(ORIGINAL, shape.declared)
     mimo = shape.model_type == "mimo_v2_flash" and label == SLIDING
-    dim = int(number(shape.text, "swa_head_dim")) if mimo else shape.rope_head_dim
+    dim = int(number(shape.text, "swa_head_dim")) if mimo else of_type(shape, label).rope_head_dim
     head = Head(
         base=float(int(base)) if shape.model_type in WHOLE_BASE else base,
         rotary_dim=_rotary_dim(shape, values, dim),
@@ -333,6 +337,9 @@ def _ignored(shape: Shape, params: Parameters) -> tuple[str, ...]:
         found += [f"{label}.{key}" if label else key for key in keys if key in values]
     if shape.family.partial and spelled(shape.text, "", "partial_rotary_factor") not in (None, _share(shape)):
         found.append("rope_parameters.partial_rotary_factor")
+    for label in params.by_type if shape.model_type in GEMMA4 else ():
+        if spelled(shape.text, label, "rope_type", "default") not in ("default", "proportional"):
+            found.append(f"{label}.rope_type")
     if shape.model_type in ("olmo3", *NEW_LOST) and shape.text.get("rope_parameters"):
         found.append("rope_parameters")
     written = spelled(shape.text, "", "rope_theta", shape.text.get("rope_theta"))

@@ -27,6 +27,8 @@ NEW_LOST = {"qwen3_next": 10000.0, "longcat_flash": 10000000.0}
 """Classes that drop `rope_parameters`, and the base that they take where there is none at the top level."""
 FIXED_BASE = {"exaone4": 1000000.0, "exaone_moe": 1000000.0}
 """Attention that asks the config for a `rope_theta` that transformers' class does not have, and takes this one always."""
+GEMMA4 = ("gemma4_text", "gemma4_unified_text")
+"""Attention that hands on a type, a base and a share, and none of the fields that a type needs."""
 RAW = ("olmo3", "laguna", "mimo_v2_flash", *NEW_LOST)
 """Families whose parameters are as the config has them, with nothing filled in by transformers."""
 MIMO_KEYS = (
@@ -61,6 +63,8 @@ def parameters(shape: Shape, params: Parameters) -> Parameters:
         return replace(params, by_type=_laguna(shape, params.by_type))
     if kind == "mimo_v2_flash":
         return _mimo(shape)
+    if kind in GEMMA4:
+        return replace(params, by_type={label: _gemma4(values) for label, values in params.by_type.items()})
     if kind in NEW_LOST:
         return _without_new(shape)
     values = dict(params.by_type.get("", {}))
@@ -151,6 +155,15 @@ def _laguna_scaling(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"rope_type": kind, **kept}
 
 
+def _gemma4(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Gemma 4: a stretch without its fields has the factor 1, which is none."""
+    kind = values["rope_type"]
+    if kind not in ("default", "proportional", "linear", "dynamic", "yarn", "llama3"):
+        raise SourceError(f"SGLang hands Gemma 4's rope_type {kind!r} on without its fields, which stops it at load")
+    kept = {key: values[key] for key in ("rope_theta", "partial_rotary_factor") if key in values}
+    return {"rope_type": kind if kind == "proportional" else "default", **kept}
+
+
 def _mimo(shape: Shape) -> Parameters:
     """MiMo: one flat set of parameters for all layers, bases and the share from the top level."""
     text = shape.text
@@ -185,5 +198,5 @@ def _check_mimo(shape: Shape) -> None:
     missing = [key for key in MIMO_KEYS if text.get(key) is None]
     if missing:
         raise SourceError(f"SGLang stops at load where a mimo_v2_flash lacks {' and '.join(missing)}: write them")
-    if list(text["hybrid_layer_pattern"]) != [int(kind == SLIDING) for kind in shape.types]:
+    if text["hybrid_layer_pattern"] != [int(kind == SLIDING) for kind in shape.types]:
         raise UnsupportedError("SGLang takes the windows from hybrid_layer_pattern, which differs from layer_types")

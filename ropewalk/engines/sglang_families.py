@@ -15,14 +15,14 @@ PLAIN = {
 SCALED = {
     "afmoe": "afmoe.py", "apertus": "apertus.py", "arcee": "arcee.py", "cohere": "commandr.py", "cohere2": "commandr.py",
     "ernie4_5_moe": "ernie4.py", "exaone4": "exaone4.py", "exaone_moe": "exaone_moe.py", "falcon_h1": "falcon_h1.py",
-    "gemma3n_text": "gemma3n_causal.py", "glm4": "glm4.py", "glm4_moe": "glm4_moe.py", "gpt_oss": "gpt_oss.py",
-    "granite": "granite.py", "granitemoehybrid": "granitemoehybrid.py", "hunyuan_v1_dense": "hunyuan.py",
-    "hunyuan_v1_moe": "hunyuan.py", "laguna": "laguna.py", "lfm2": "lfm2.py", "lfm2_moe": "lfm2_moe.py",
-    "llama": "llama.py", "llama4_text": "llama4.py", "mellum": "mellum.py", "mimo_v2_flash": "mimo_v2.py",
-    "minicpm3": "minicpm3.py", "minimax_m2": "minimax_m2.py", "mistral": "mistral.py", "olmo2": "olmo2.py",
-    "olmoe": "olmoe.py", "phi3": "llama.py", "qwen2": "qwen2.py", "qwen2_moe": "qwen2_moe.py", "qwen3": "qwen3.py",
-    "qwen3_5_moe_text": "qwen3_5_text.py", "qwen3_5_text": "qwen3_5_text.py", "qwen3_moe": "qwen3_moe.py",
-    "qwen3_next": "qwen3_next.py",
+    "gemma3n_text": "gemma3n_causal.py", "gemma4_text": "gemma4_causal.py", "gemma4_unified_text": "gemma4_causal.py",
+    "glm4": "glm4.py", "glm4_moe": "glm4_moe.py", "gpt_oss": "gpt_oss.py", "granite": "granite.py",
+    "granitemoehybrid": "granitemoehybrid.py", "hunyuan_v1_dense": "hunyuan.py", "hunyuan_v1_moe": "hunyuan.py",
+    "laguna": "laguna.py", "lfm2": "lfm2.py", "lfm2_moe": "lfm2_moe.py", "llama": "llama.py", "llama4_text": "llama4.py",
+    "mellum": "mellum.py", "mimo_v2_flash": "mimo_v2.py", "minicpm3": "minicpm3.py", "minimax_m2": "minimax_m2.py",
+    "mistral": "mistral.py", "olmo2": "olmo2.py", "olmoe": "olmoe.py", "phi3": "llama.py", "qwen2": "qwen2.py",
+    "qwen2_moe": "qwen2_moe.py", "qwen3": "qwen3.py", "qwen3_5_moe_text": "qwen3_5_text.py",
+    "qwen3_5_text": "qwen3_5_text.py", "qwen3_moe": "qwen3_moe.py", "qwen3_next": "qwen3_next.py",
 }  # fmt: skip
 """The whole of the rope parameters. MiniCPM 3 too: its latent head is a head of `qk_rope_head_dim` like any other, and
 `mscale_all_dim` does not reach the softmax."""
@@ -67,7 +67,7 @@ UNSUPPORTED = {
 }
 """What SGLang cannot load, or not so that its numbers could be told, and why."""
 
-NOT_READ = ("emu3_text_model", "gemma4_text", "gemma4_unified_text", "mllama_text_model")
+NOT_READ = ("emu3_text_model", "mllama_text_model")
 """Families whose code in SGLang nobody has read for this."""
 
 UNREAD = {"mimo_v2_flash": ("context_len",)}

@@ -26,7 +26,7 @@ from ropewalk.engines.serving import Engine, check_needed, check_unread, layers
 from ropewalk.engines.tables import ORIGINAL, Head, Table, number
 from ropewalk.engines.transformers.families import default, enter
 from ropewalk.engines.transformers.formulas import temperature
-from ropewalk.engines.transformers.reading import Shape
+from ropewalk.engines.transformers.reading import Shape, of_type
 from ropewalk.engines.transformers.spellings import FULL, SLIDING, WITH_ORIGINAL, Parameters
 from ropewalk.engines.vllm_families import BACKEND, BASE, FALLBACK, LATENT, SINCE, YARN
 
@@ -147,7 +147,7 @@ def _native(
         if shape.model_type in BASE:
             table, scale = tables.default(_top_head(shape, label)), 1.0
         else:
-            table, scale = _table(shape, params.by_type[place], nested, longest)
+            table, scale = _table(of_type(shape, label), params.by_type[place], nested, longest)
         groups[label] = table.word(scale)
         rows.append(table.rows)
     depends, treatment = _depends(shape, params, longest)
@@ -191,7 +191,7 @@ def _top_head(shape: Shape, label: str) -> Head:
     missing = [key for key in top.needed if text.get(key) is None]
     if missing:
         raise SourceError(f"vLLM stops at load where a {shape.model_type} lacks {' and '.join(missing)}: write them")
-    if top.needed and list(text["hybrid_layer_pattern"]) != [int(kind == SLIDING) for kind in shape.types]:
+    if top.needed and text["hybrid_layer_pattern"] != [int(kind == SLIDING) for kind in shape.types]:
         raise UnsupportedError("vLLM takes the windows from hybrid_layer_pattern, which differs from layer_types")
     base, dim = _number(text, "rope_theta", top.base), shape.rope_head_dim
     if label == SLIDING:

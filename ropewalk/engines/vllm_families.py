@@ -12,14 +12,15 @@ WHOLE = {
     "afmoe": "afmoe.py", "apertus": "apertus.py", "cohere": "commandr.py", "cohere2": "commandr.py",
     "ernie4_5": "ernie45.py", "ernie4_5_moe": "ernie45_moe.py", "exaone4": "exaone4.py", "exaone_moe": "exaone_moe.py",
     "falcon": "falcon.py", "falcon_h1": "falcon_h1.py", "gemma": "gemma.py", "gemma2": "gemma2.py",
-    "gemma3_text": "gemma3.py", "gemma3n_text": "gemma3n.py", "glm4": "glm4.py", "glm4_moe": "glm4_moe.py",
-    "granite": "granite.py", "granitemoe": "granitemoe.py", "granitemoehybrid": "granitemoehybrid.py",
-    "granitemoeshared": "granitemoeshared.py", "hy_v3": "hy_v3.py", "hyperclovax": "hyperclovax.py",
-    "laguna": "laguna.py", "lfm2": "lfm2.py", "lfm2_moe": "lfm2_moe.py", "llama": "llama.py", "llama4_text": "llama4.py",
-    "minicpm3": "minicpm3.py", "minimax_m2": "minimax_m2.py", "mistral": "mistral.py", "mixtral": "mixtral.py",
-    "nemotron": "nemotron.py", "olmo_hybrid": "olmo_hybrid.py", "olmoe": "olmoe.py", "phi3": "phi3.py",
-    "qwen2": "qwen2.py", "qwen2_moe": "qwen2_moe.py", "qwen3": "qwen3.py", "qwen3_5_moe_text": "qwen3_5.py",
-    "qwen3_5_text": "qwen3_5.py", "qwen3_moe": "qwen3_moe.py", "qwen3_next": "qwen3_next.py", "stablelm": "stablelm.py",
+    "gemma3_text": "gemma3.py", "gemma3n_text": "gemma3n.py", "gemma4_text": "gemma4.py",
+    "gemma4_unified_text": "gemma4.py", "glm4": "glm4.py", "glm4_moe": "glm4_moe.py", "granite": "granite.py",
+    "granitemoe": "granitemoe.py", "granitemoehybrid": "granitemoehybrid.py", "granitemoeshared": "granitemoeshared.py",
+    "hy_v3": "hy_v3.py", "hyperclovax": "hyperclovax.py", "laguna": "laguna.py", "lfm2": "lfm2.py",
+    "lfm2_moe": "lfm2_moe.py", "llama": "llama.py", "llama4_text": "llama4.py", "minicpm3": "minicpm3.py",
+    "minimax_m2": "minimax_m2.py", "mistral": "mistral.py", "mixtral": "mixtral.py", "nemotron": "nemotron.py",
+    "olmo_hybrid": "olmo_hybrid.py", "olmoe": "olmoe.py", "phi3": "phi3.py", "qwen2": "qwen2.py",
+    "qwen2_moe": "qwen2_moe.py", "qwen3": "qwen3.py", "qwen3_5_moe_text": "qwen3_5.py", "qwen3_5_text": "qwen3_5.py",
+    "qwen3_moe": "qwen3_moe.py", "qwen3_next": "qwen3_next.py", "stablelm": "stablelm.py",
 }  # fmt: skip
 """`get_rope` with the whole of the rope parameters; by layer type where they are nested. MiniCPM 3 too: its latent head is a
 head of `qk_rope_head_dim` like any other, and `mscale_all_dim` does not reach the softmax."""
@@ -94,7 +95,7 @@ UNSUPPORTED = {
 }
 """What vLLM cannot load, or not so that its numbers could be told, and why."""
 
-NOT_READ = ("gemma4_text", "gemma4_unified_text", "mllama_text_model")
+NOT_READ = ("mllama_text_model",)
 """Families whose code in vLLM nobody has read for this."""
 
 UNREAD = {

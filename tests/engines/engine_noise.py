@@ -20,6 +20,7 @@ INNER = (
 OUTER = (
     "max_seq_len", "model_max_length", "seq_length", "original_max_position_embeddings", "rope_scaling", "rope_parameters",
     "rope_theta", "partial_rotary_factor", "rope_pct", "max_position_embeddings", "head_dim", "sliding_window",
+    "hybrid_layer_pattern", "swa_head_dim", "swa_rope_theta", "rotary_dim", "architectures",
 )  # fmt: skip
 
 
