@@ -20,7 +20,7 @@ DEPTHS = [(0.5,), (0.1, 0.4, 0.7, 0.9), (0.0, 0.2, 0.4, 0.6, 0.8)]
 def turns(stack, question):
     """Request and piece of every exchange of a prompt."""
     told = prompt(stack, question)
-    return re.findall(r"Reader: Please write a (\w+ about [^.\n]+)\.\nWriter: (.*)\n\n", told)
+    return re.findall(r"Reader: Please write a (\w+ about [^.\n]+)\.\nWriter: (.*)\n", told)
 
 
 @pytest.mark.parametrize("depths", DEPTHS)

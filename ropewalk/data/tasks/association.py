@@ -23,8 +23,8 @@ from ropewalk.data.tasks.planting import layout, plant, sentence_ends
 from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task, check_filler, too_short
 
 OPENING = {
-    "measure": "In the text below some lines speak of people. Keep them in mind.\n\n",
-    "train": "Here and there the following text has a line on somebody. Remember those lines.\n\n",
+    "measure": "In the text below some lines speak of people. Keep them in mind.\n",
+    "train": "Here and there the following text has a line on somebody. Remember those lines.\n",
 }
 WORDINGS = {
     "measure": {

@@ -24,17 +24,17 @@ import numpy as np
 from ropewalk.core.errors import InputError
 from ropewalk.data.tasks import words
 from ropewalk.data.tasks.distractors import spare_depths
-from ropewalk.data.tasks.encoding import Ids
+from ropewalk.data.tasks.encoding import Ids, encode
 from ropewalk.data.tasks.lines import lay
 from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task
 
 OPENING = {
-    "measure": "A reader asks a writer for small pieces. At the end one of them is wanted again.\n\n",
-    "train": "These are somebody's wishes and what was written for them. Something will have to be copied.\n\n",
+    "measure": "A reader asks a writer for small pieces. At the end one of them is wanted again.\n",
+    "train": "These are somebody's wishes and what was written for them. Something will have to be copied.\n",
 }
 EXCHANGE = {
-    "measure": "Reader: Please write a {kind} about {topic}.\nWriter: {piece}\n\n",
-    "train": "Wish: One {kind} on {topic}, if you can.\nText: {piece}\n\n",
+    "measure": "Reader: Please write a {kind} about {topic}.\nWriter: {piece}\n",
+    "train": "Wish: One {kind} on {topic}, if you can.\nText: {piece}\n",
 }
 QUESTION = {
     "measure": "Reader: First write {tag}, then once more the {ordinal} {kind} about {topic}, word for word.\n",
@@ -169,7 +169,7 @@ def _fillers(ask: Ask, task: str, requests: list[Request]) -> Iterator[Ids]:
 
 def _exchange(ask: Ask, written: Written) -> Ids:
     told = EXCHANGE[ask.split].format(kind=written.request.kind, topic=written.request.topic, piece=written.piece)
-    return ask.encoder.ids(told)
+    return encode(ask.encoder.tokenizer, told)
 
 
 def _question(ask: Ask, rng: np.random.Generator, planted: list[Written], index: int) -> Question:

@@ -19,8 +19,8 @@ from ropewalk.data.tasks.planting import sentence_ends
 from ropewalk.data.tasks.task import Ask, Haystack, Question, Task, check_filler, too_short
 
 OPENING = {
-    "measure": "The text below begins with a sentence that you are asked for at its end.\n\n",
-    "train": "Here comes a passage. Mind how it opens.\n\n",
+    "measure": "The text below begins with a sentence that you are asked for at its end.\n",
+    "train": "Here comes a passage. Mind how it opens.\n",
 }
 QUESTION = {
     "measure": "\n\nQuestion: With which sentence did the text begin? Repeat it word for word.\n",
@@ -87,14 +87,24 @@ class FirstSentence(Task):
         enough text follows it.
         """
         ends = np.flatnonzero(np.isin(ask.filler, list(sentence_ends(ask.encoder.tokenizer, ask.filler)))) + 1
-        needed = ask.length - around
-        for begin in ask.rng(self.id).permutation(ends):
+        needed, blank = ask.length - around, _blank(ask.encoder, ask.filler)
+        for end in ask.rng(self.id).permutation(ends):
+            begin = end
+            while begin < ask.filler.size and int(ask.filler[begin]) in blank:
+                begin += 1
             if begin + needed <= ask.filler.size and (found := _read(ask.encoder, ask.filler[begin : begin + NUM_LOOKED])):
                 return int(begin), *found
         raise TextError(
             f"no sentence of {NUM_WORDS[0]} to {NUM_WORDS[1]} words in the text has {needed} tokens after it; "
             "give a longer text in prose or smaller --lengths"
         )
+
+
+def _blank(encoder: Encoder, filler: Ids) -> set[int]:
+    """The token ids in `filler` that are white space and nothing else."""
+    kinds = np.unique(filler)
+    texts = encoder.tokenizer.batch_decode([[int(kind)] for kind in kinds])
+    return {int(kind) for kind, text in zip(kinds, texts, strict=True) if text.isspace()}
 
 
 def _read(encoder: Encoder, ids: Ids) -> tuple[int, str] | None:

@@ -10,22 +10,23 @@ growing one; that pair is never asked, where the original asks any.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
 from ropewalk.data.tasks.distractors import rivals, uuid
-from ropewalk.data.tasks.encoding import Ids
+from ropewalk.data.tasks.encoding import Ids, encode
 from ropewalk.data.tasks.lines import lay
 from ropewalk.data.tasks.task import Ask, Haystack, Question, Task
 
 OPENING = {
-    "measure": "The JSON object below maps keys to values. At its end you are asked for one of its values.\n\n",
-    "train": "Here is a table of identifiers, written as JSON. Look one of them up when it has ended.\n\n",
+    "measure": "The JSON object below maps keys to values. At its end you are asked for one of its values.\n",
+    "train": "Here is a table of identifiers, written as JSON. Look one of them up when it has ended.\n",
 }
 FIRST, LINE, LAST = "{\n", ' "{key}": "{value}",\n', ' "{key}": "{value}"\n}}\n'
 QUESTION = {
-    "measure": '\nQuestion: Which value has the key "{key}"?\n',
-    "train": '\nLook up "{key}".\n',
+    "measure": 'Question: Which value has the key "{key}"?\n',
+    "train": 'Look up "{key}".\n',
 }
 START = {"measure": 'Answer: "{key}":', "train": 'Found: "{key}":'}
 ANSWER = ' "{value}"'
@@ -53,25 +54,28 @@ class KeyValue(Task):
             for k, _ in pairs
         ]
         answers = [encoder.ids(ANSWER.format(value=v)) for _, v in pairs]
+        # UUIDs differ in tokens; what is ranked takes no more room than what is asked.
+        room = max(int(answer.size) for answer in answers)
         values: list[str] = []
         laid = lay(
             encoder, np.concatenate([encoder.head, encoder.ids(OPENING[split])]), self._others(ask, values),
             [encoder.ids(LINE.format(key=k, value=v)) for k, v in pairs], lengths=ask.lengths, depths=ask.depths,
-            tail=max(q.size + a.size for q, a in zip(asks, answers, strict=True)), first=encoder.ids(FIRST),
+            tail=max(int(q.size) for q in asks) + room, first=encoder.ids(FIRST),
             min_fillers=NUM_CANDIDATES - 1, what=f"{len(ask.depths)} pairs and {NUM_CANDIDATES} others",
         )  # fmt: skip
         questions = []
         for (stage, index), rank in laid.asked.items():
             key, value = pairs[rank]
             held = laid.num_lines(stage) - laid.num_planted(stage)
-            others = rivals(rng, value, values[: max(held, NUM_CANDIDATES - 1)], NUM_CANDIDATES - 1)
+            others = rivals(rng, value, values[: max(held, NUM_CANDIDATES - 1)], held)
+            ranked = (ids for ids in (encode(encoder.tokenizer, ANSWER.format(value=v)) for v in others) if ids.size <= room)
             questions.append(
                 Question(
                     key=key,
                     references=(value,),
                     question=asks[rank],
                     answer=answers[rank],
-                    candidates=(answers[rank], *(encoder.ids(ANSWER.format(value=v)) for v in others)),
+                    candidates=(answers[rank], *islice(ranked, NUM_CANDIDATES - 1)),
                     position=laid.placed[rank],
                     depth=laid.placed[rank] / laid.cuts[stage],
                     asked_depth=ask.depths[index],
@@ -88,7 +92,7 @@ class KeyValue(Task):
         rng = ask.rng(self.id, "others")
         while True:
             values.append(uuid(rng))
-            yield ask.encoder.ids(LINE.format(key=uuid(rng), value=values[-1]))
+            yield encode(ask.encoder.tokenizer, LINE.format(key=uuid(rng), value=values[-1]))
 
 
 TASKS = (KeyValue(),)

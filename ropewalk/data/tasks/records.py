@@ -20,18 +20,18 @@ import numpy as np
 
 from ropewalk.data.tasks import words
 from ropewalk.data.tasks.distractors import rivals, uuid
-from ropewalk.data.tasks.encoding import Ids
+from ropewalk.data.tasks.encoding import Ids, encode
 from ropewalk.data.tasks.lines import Laid, lay
 from ropewalk.data.tasks.task import Ask, Haystack, Question, Task
 
 OPENING = {
-    "measure": "Below is a record. Each of its lines has a key and a number. Keep the number of every line in mind.\n\n",
-    "train": "The following lines were noted at a counter, one number under every name. You will be asked for one.\n\n",
+    "measure": "Below is a record. Each of its lines has a key and a number. Keep the number of every line in mind.\n",
+    "train": "The following lines were noted at a counter, one number under every name. You will be asked for one.\n",
 }
 LINE = {"measure": "line {key}: the noted number is {value}\n", "train": "entry {key} reads {value}\n"}
 QUESTION = {
-    "measure": "\nThe record has ended. Which number is noted in line {key}?\n",
-    "train": "\nThat was all. What does entry {key} read?\n",
+    "measure": "The record has ended. Which number is noted in line {key}?\n",
+    "train": "That was all. What does entry {key} read?\n",
 }
 START = {"measure": "Answer: The number noted in line {key} is", "train": "It reads, entry {key}:"}
 ANSWER = " {value}"
@@ -180,7 +180,7 @@ def number(rng: np.random.Generator) -> str:
 
 
 def _line(ask: Ask, record: Record) -> Ids:
-    return ask.encoder.ids(LINE[ask.split].format(key=record.key, value=record.value))
+    return encode(ask.encoder.tokenizer, LINE[ask.split].format(key=record.key, value=record.value))
 
 
 def _question(ask: Ask, record: Record, others: Sequence[str]) -> Question:

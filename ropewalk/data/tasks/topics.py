@@ -29,15 +29,15 @@ from ropewalk.data.tasks.lines import remark
 from ropewalk.data.tasks.task import Ask, Haystack, Question, Task, too_short
 
 OPENING = {
-    "measure": "What follows is the record of a long evening. A guest and a host talk of one topic after another.\n\n",
-    "train": "Two people spoke for hours, subject upon subject. This is what was taken down.\n\n",
+    "measure": "What follows is the record of a long evening. A guest and a host talk of one topic after another.\n",
+    "train": "Two people spoke for hours, subject upon subject. This is what was taken down.\n",
 }
 SPEAKERS = {"measure": ("Guest", "Host"), "train": ("One", "Other")}
 BEGIN = {
     "measure": "Guest: I would like to talk about this: {topic}.\nHost: Gladly.\n",
     "train": "One: Our next subject is {topic}.\nOther: Go on.\n",
 }
-END = {"measure": "Guest: Thank you, enough of that. To another topic.\n\n", "train": "One: Leave it there.\n\n"}
+END = {"measure": "Guest: Thank you, enough of that. To another topic.\n", "train": "One: Leave it there.\n"}
 QUESTION = {
     "measure": "\n\nThe record ends here. Question: Which topic was the very first that guest and host talked about?\n",
     "train": "\n\nThat was all. With what subject did the two begin?\n",
