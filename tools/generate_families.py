@@ -58,7 +58,8 @@ def page() -> str:
     composite = ", ".join(f"`{outer}` as `{inner}`" for outer, inner in sorted(COMPOSITE.items()))
     supported = [[f"`{name}`", layout(name), groups(name), remarks(name)] for name in sorted(FAMILIES)]
     newer = ", ".join(f"`{name}`" for name in NEWER)
-    text = f"{NOTE}\n# Families\n{INTRODUCTION.format(version=TRANSFORMERS, composite=composite, sweep=SWEEP + REASONS, newer=newer)}"
+    words = {"version": TRANSFORMERS, "composite": composite, "sweep": SWEEP + REASONS, "newer": newer}
+    text = f"{NOTE}\n# Families\n{INTRODUCTION.format(**words)}"
     text += f"\n## Supported: {len(supported)}\n\n"
     text += table(["model_type", "layout", "layers by positions", "remarks"], supported)
     text += f"\n## Rotary, and not supported yet: {len(NOT_YET)}\n\n"
