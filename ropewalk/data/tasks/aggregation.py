@@ -66,6 +66,8 @@ DOTS = "..."
 ZETA = math.pi**2 / 6
 LEAST_CODED = math.ceil(ZETA / (1 / 16 - 1 / 25))
 """From so many coded words on the fourth stands more often than the fifth."""
+LEAST_VOCABULARY = math.isqrt(math.floor(LEAST_CODED / ZETA)) + 1
+"""More words than stand at all in a text of `LEAST_CODED`, so that the smallest text is the same at every length."""
 
 
 class CommonWords(Task):
@@ -130,7 +132,7 @@ class FrequentWords(Task):
     def build(self, ask: Ask) -> Haystack:
         """The asked words do not depend on the length; the vocabulary does."""
         encoder, words = ask.encoder, wording(ask, self.id, FREQUENT)
-        size = max((ask.length - FREQUENT_BUDGET) // TOKENS_PER_CODED, NUM_FREQUENT + 2)
+        size = max((ask.length - FREQUENT_BUDGET) // TOKENS_PER_CODED, LEAST_VOCABULARY)
         vocabulary = [DOTS, *islice(names(ask.rng(self.id), ask.split, CODED_LETTERS, upper=False), size - 1)]
         asked = vocabulary[1 : NUM_FREQUENT + 1]
         opening = np.concatenate([encoder.head, encoder.ids(words.opening)])
