@@ -7,6 +7,8 @@ import torch
 import ropewalk
 from examples.demo import write_manual
 from ropewalk.data.documents import read_documents
+from ropewalk.measure.answering.prefilled import Prefilled
+from ropewalk.measure.answering.tree import fits
 from ropewalk.measure.forward import Forward
 
 TRAINED = 8192
@@ -43,3 +45,11 @@ def test_one_pass_equals_truncated_passes_on_the_real_model(smollm2, tmp_path):
         with torch.inference_mode():
             loss = model(input_ids=ids[None, :length], labels=ids[None, :length], use_cache=False).loss
         assert float(nll[: length - 1].mean()) == pytest.approx(float(loss), abs=1e-4)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_real_model_is_asked_by_trees(smollm2, dtype):
+    """Bfloat16's noise must not be taken for a wrong mask: nothing else would say that the slow way is taken."""
+    model, _ = ropewalk.load(smollm2, dtype=dtype, device="cpu")
+    assert fits(Prefilled(Forward(model)))

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ropewalk.core.errors import TextError
 from ropewalk.data.tasks.encoding import Ids
 from ropewalk.data.tasks.task import Haystack, Question
 from ropewalk.measure.answering.answer import Answer, Reading, Scoring, answered, branches
@@ -35,7 +34,7 @@ def answer_all(
     tick: Tick | None = None,
     batch: bool = True,
 ) -> list[Answer]:
-    """Answers in the order of `haystack.questions`. Raises `TextError` where `keep_last` leaves no room for a context.
+    """Answers in the order of `haystack.questions`.
 
     With `keep_last`, stages whose prompt is longer read only that many last tokens. Without `batch`, branches are read one
     by one even where a tree would do. `tick` is told the share of the contexts that is read.
@@ -133,12 +132,8 @@ def crop(haystack: Haystack, stage: int, keep_last: int | None) -> Ids:
     tail = max(longest, haystack.lengths[stage] - haystack.cuts[stage])
     if keep_last is None or context.size + tail <= keep_last:
         return context
-    kept = keep_last - tail - int(haystack.head.size)
-    if kept < 1:
-        raise TextError(
-            f"only {keep_last} tokens are kept, and a question with its answer takes {tail + haystack.head.size} of them; "
-            "expected room for a context beside it; crop to a larger length"
-        )
+    # A question longer than what is kept is still asked whole, after one token: half a question is none.
+    kept = max(1, keep_last - tail - int(haystack.head.size))
     return np.concatenate([haystack.head, context[-kept:]])
 
 

@@ -36,8 +36,9 @@ MAX_TOKENS = 1024
 """Tokens of one forward, at the most, unless one answer alone is longer."""
 MASK_BYTES = 256 * 1024 * 1024
 """Of one forward's mask, at the most."""
-CLOSE = 2e-2
-"""How near logits must be in the proof, in shares of the largest; a token that sees what it must not is off by far more."""
+CLOSE = 0.1
+"""How near logits must be in the proof: root mean square over their deviation. SmolLM2 in bfloat16 is at 0.03 to 0.05, and
+at 0.35 to 0.66 where tokens see what they must not or stand at wrong positions."""
 ASKED, GENERATED = -1, -2
 """What stands for a candidate in the tokens of a question, and in those decoded after it."""
 _PROVED: WeakKeyDictionary[Forward, bool] = WeakKeyDictionary()
@@ -208,7 +209,7 @@ def score(
         first[needs[part]] = logp.argmax(1).cpu()
         inside = (place >= part.start) & (place < part.stop)
         picked[inside] = logp[(place[inside] - part.start).to(logp.device), targets[inside].to(logp.device)].cpu()
-    values = [float(part.sum()) for part in picked.split([answer.size for answer in answers])]
+    values = [float(part.sum()) for part in torch.split(picked, [int(answer.size) for answer in answers])]
     return values, first.numpy()
 
 
@@ -226,7 +227,8 @@ def fits(cache: Prefilled) -> bool:
 
 def _proof(forward: Forward) -> bool:
     """Two branches after a short context, in one forward and one by one, to the precision of the dtype."""
-    ids = np.arange(3, 27) % forward.vocabulary
+    # Not the first ids: special tokens that no text held make a model erratic beyond its dtype.
+    ids = (forward.vocabulary // 3 + 7 * np.arange(24)) % forward.vocabulary
     questions = [
         Question(key="", references=(), question=ids[8:12], answer=ids[12:15]),
         Question(key="", references=(), question=ids[15:20], answer=ids[20:24]),
@@ -242,5 +244,4 @@ def _proof(forward: Forward) -> bool:
             alone.append(cache.read(np.concatenate([question.question, question.answer[:-1]])))
     with torch.inference_mode():
         mine, expected = forward.logits(together), forward.logits(torch.cat(alone))
-    scale = expected.abs().max().clamp(min=1e-6)
-    return bool(torch.allclose(mine / scale, expected / scale, atol=CLOSE, rtol=0.0))
+    return bool((mine - expected).square().mean().sqrt() <= CLOSE * expected.std())
