@@ -40,6 +40,14 @@ TITLES = {
     "kexue.fm/archives/9706": "Su 2023, on the beta-base reading of rotary positions (blog, in Chinese)",
 }
 """Every paper the code names; one that is missing here stops the generator."""
+ENGINES = ("transformers", "vllm", "llamacpp", "ollama", "sglang", "mlx")
+BEHIND = {
+    "extend": "From what you have to a running server: "
+    + ", ".join(f"[{name}](engines/{name}.md)" for name in ENGINES)
+    + ". What each engine computes of each method: [engines by methods](engines/methods.md).",
+    "verify": "What is known of each method in each engine: [engines by methods](engines/methods.md).",
+}
+"""Verb to what stands below its arguments."""
 
 
 def cell(text: object) -> str:
@@ -109,6 +117,7 @@ def cli_page() -> str:
         shown = [action for action in verb._actions if action.help != argparse.SUPPRESS and action.dest != "help"]
         rows: list[list[object]] = [[spelled(action), meaning(action)] for action in shown]
         page += f"\n## {name}\n\n" + table(["argument", "meaning"], rows)
+        page += f"\n{BEHIND[name]}\n" if name in BEHIND else ""
     return page
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.api.checkpoints import NOT_WRITTEN
-from ropewalk.core.errors import HostError
+from ropewalk.core.errors import HostError, UnsupportedError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.method import find, methods
 from ropewalk.core.plan import Plan
@@ -205,8 +205,8 @@ def _patched(config: Mapping[str, Any], plan: Plan, reference: Plan) -> Cell:
     """What `extend MODEL.gguf` would write over the file that the stock converter makes of the untouched folder."""
     metadata, factors = flags.file_of(config)
     arch = str(metadata["general.architecture"])
-    if arch not in llamacpp.FAMILIES:
-        return Cell(status="unsupported", reason=f"ropewalk does not read GGUF files of {arch} yet")
+    if (unread := _unread(config, metadata, factors)) is not None:
+        return Cell(status="unsupported", reason=unread)
     try:
         changes, tensors = llamacpp.spell_metadata(metadata, plan.at(plan.length), arch=arch, factors=factors)
     except HostError as error:
@@ -220,6 +220,22 @@ def _patched(config: Mapping[str, Any], plan: Plan, reference: Plan) -> Cell:
         says=_in_gguf(new, arch, held),
     )
     return replace(cell, reason=f"{frozen}{cell.reason}" if cell.reason else "")
+
+
+def _unread(config: Mapping[str, Any], metadata: Mapping[str, Any], factors: Mapping[str, Any]) -> str | None:
+    """Why ropewalk would not plan for this GGUF file; None where it does."""
+    arch = str(metadata["general.architecture"])
+    if arch in llamacpp.FAMILIES:
+        return None
+    heads = {
+        f"{arch}.attention.head_count": config["num_attention_heads"],
+        f"{arch}.embedding_length": config["hidden_size"],
+    }
+    try:
+        llamacpp.geometry({**metadata, **heads}, factors)
+    except UnsupportedError as error:
+        return str(error)
+    return None
 
 
 def _cell(compute: Callable[[int], Computed], reference: Plan, *, says: str = "") -> Cell:
