@@ -102,10 +102,11 @@ def steps(page: Path) -> list[Step]:
     """Blocks of commands, each with what the page shows as printed by it."""
     found: list[Step] = []
     for kind, body in BLOCK.findall(page.read_text(encoding="utf-8")):
-        if kind == "sh":
-            found.append(Step(commands(body), []))
-        elif kind == "text" and found:
+        if kind == "text" and found:
             found[-1].printed.extend(body.splitlines())
+        else:
+            # What Python prints is nobody's output here: its step has no command and is left out below.
+            found.append(Step(commands(body) if kind == "sh" else [], []))
     return [step for step in found if step.commands]
 
 
