@@ -14,6 +14,7 @@ from ropewalk.data.tasks import association, conversation, first_sentence, key_v
 from ropewalk.data.tasks.encoding import Encoder
 from ropewalk.data.tasks.scoring import score
 from ropewalk.data.tasks.task import Ask, tasks
+from ropewalk.data.tasks.templates import Wording
 
 TASKS = [task for module in (key_value, records, topics, first_sentence, association, conversation) for task in module.TASKS]
 PLANTED = [task for task in TASKS if task.plants]
@@ -29,12 +30,12 @@ TALKS = [
 IDS = [task.id for task in TASKS]
 
 
-def build(task, lengths, *, depths=(0.1, 0.5, 0.9), seed=0, split="measure", filler=FILLER, talks=TALKS):
+def build(task, lengths, *, depths=(0.1, 0.5, 0.9), seed=0, split="measure", filler=FILLER, talks=TALKS, templates=None):
     encoder = Encoder(tokenizer=Characters(), prefix=np.zeros(0, dtype=np.int64))
     return task.build(
         Ask(
             encoder=encoder, lengths=lengths, depths=depths if task.plants else (), seed=seed, split=split, filler=filler,
-            sources={"conversations": talks},
+            sources={"conversations": talks, "templates": templates or {}},
         )
     )  # fmt: skip
 
@@ -88,7 +89,7 @@ def test_the_rule_is_the_originals(task):
 
 @pytest.mark.parametrize("task", TASKS, ids=IDS)
 @given(
-    length=st.integers(3400, 6000), seed=st.integers(0, 2**31), split=st.sampled_from(["measure", "train"]),
+    length=st.integers(4600, 7000), seed=st.integers(0, 2**31), split=st.sampled_from(["measure", "train"]),
     depths=st.lists(st.floats(0, 1), min_size=1, max_size=5),
 )  # fmt: skip
 @settings(max_examples=12, deadline=None)
@@ -232,3 +233,53 @@ def test_no_sentence_is_drawn_from_a_text_without_any():
     (task,) = first_sentence.TASKS
     with pytest.raises(TextError, match="no sentence of 8 to 40 words in the text has"):
         build(task, (3000,), filler=np.asarray(Characters()("Mr. Ames. Mrs. Bell. CHAPTER 1. " * 300)["input_ids"]))
+
+
+class Runs:
+    """A tokenizer of runs of digits, runs of letters and single other characters, so that answers differ in tokens."""
+
+    def __init__(self):
+        self.known = {}
+
+    def __call__(self, told, **_):
+        return {
+            "input_ids": [self.known.setdefault(run, len(self.known)) for run in re.findall(r"\d+|[a-zA-Z]+|.|\n", told)]
+        }
+
+    def decode(self, ids):
+        runs = list(self.known)
+        return "".join(runs[i] for i in ids)
+
+
+@pytest.mark.parametrize("task", [*key_value.TASKS, *records.TASKS, *conversation.TASKS], ids=lambda task: task.id)
+@given(seed=st.integers(0, 2**31))
+@settings(max_examples=15, deadline=None)
+def test_no_branch_is_longer_where_answers_differ_in_tokens(task, seed):
+    encoder = Encoder(tokenizer=Runs(), prefix=np.zeros(0, dtype=np.int64))
+    stack = task.build(Ask(encoder=encoder, lengths=(1500,), depths=(0.1, 0.5, 0.9), seed=seed))
+    assert max(size(stack, question) for question in stack.questions) <= stack.length == 1500
+
+
+@pytest.mark.parametrize(
+    ("task", "needle"),
+    [
+        (key_value.KeyValue(), ""), (first_sentence.FirstSentence(), ""), (records.Words(), "<{key}> -> {value}"),
+        (records.Code(), "<{key}> -> {value}"),
+    ],
+    ids=lambda told: getattr(told, "id", None),
+)  # fmt: skip
+def test_a_wording_of_the_users_is_used_and_named(task, needle):
+    asked = " {query}" if task.plants else ""
+    given = Wording(
+        opening="Mark this.\n", question=f"\nWhat{asked}?\n", start=f"So{asked}:", needle=needle, name="mine.json"
+    )
+    stack = build(task, (4500,), templates={task.id: given})
+    assert stack.wording == "mine.json"
+    assert text(stack.context).startswith("Mark this.\n")
+    for question in stack.questions:
+        key = f" {question.key}" if task.plants else ""
+        assert text(question.question).endswith(f"\nWhat{key}?\nSo{key}:")
+        if needle:
+            said = needle.format(key=question.key, value=question.references[0])
+            assert text(stack.context[question.position :]).startswith(f"{said}\n")
+    assert build(task, (4500,)).wording == "own"

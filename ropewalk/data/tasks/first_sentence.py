@@ -16,17 +16,21 @@ import numpy as np
 from ropewalk.core.errors import TextError
 from ropewalk.data.tasks.encoding import Encoder, Ids
 from ropewalk.data.tasks.planting import sentence_ends
-from ropewalk.data.tasks.task import Ask, Haystack, Question, Task, check_filler, too_short
+from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task, check_filler, too_short
+from ropewalk.data.tasks.templates import Wording, wording
 
-OPENING = {
-    "measure": "The text below begins with a sentence that you are asked for at its end.\n",
-    "train": "Here comes a passage. Mind how it opens.\n",
+OWN: dict[Split, Wording] = {
+    "measure": Wording(
+        opening="The text below begins with a sentence that you are asked for at its end.\n",
+        question="\n\nQuestion: With which sentence did the text begin? Repeat it word for word.\n",
+        start="Answer: The text began with:",
+    ),
+    "train": Wording(
+        opening="Here comes a passage. Mind how it opens.\n",
+        question="\n\nHow did the passage open?\n",
+        start="It opened with this:",
+    ),
 }
-QUESTION = {
-    "measure": "\n\nQuestion: With which sentence did the text begin? Repeat it word for word.\n",
-    "train": "\n\nHow did the passage open?\n",
-}
-START = {"measure": "Answer: The text began with:", "train": "It opened with this:"}
 SENTENCE = re.compile(r"\s*([A-Z][^.!?]*[.!?])(?=\s+[\"'(A-Z])")
 SHORTENED = (" Mr.", " Mrs.", " Dr.", " St.", " Capt.", " No.", " vs.", " e.g.", " i.e.")
 """What a full stop stands after and no sentence ends with."""
@@ -50,9 +54,9 @@ class FirstSentence(Task):
 
     def build(self, ask: Ask) -> Haystack:
         """The text from a drawn sentence on."""
-        encoder = ask.encoder
-        opening = np.concatenate([encoder.head, encoder.ids(OPENING[ask.split])])
-        asked = encoder.question(QUESTION[ask.split], START[ask.split])
+        encoder, words = ask.encoder, wording(ask, self.id, OWN)
+        opening = np.concatenate([encoder.head, encoder.ids(words.opening)])
+        asked = encoder.question(words.question, words.start)
         check_filler(ask, ask.length - int(opening.size + asked.size))
         begin, size, sentence = self._sentence(ask, int(opening.size + asked.size))
         answer = encoder.ids(f" {sentence}")
@@ -77,7 +81,7 @@ class FirstSentence(Task):
         ]
         return Haystack(
             context=np.concatenate([opening, text]), questions=tuple(questions), lengths=ask.lengths, seed=ask.seed,
-            head=encoder.head, cuts=cuts, num_needles=(1,) * len(cuts),
+            head=encoder.head, cuts=cuts, num_needles=(1,) * len(cuts), wording=words.name,
         )  # fmt: skip
 
     def _sentence(self, ask: Ask, around: int) -> tuple[int, int, str]:

@@ -17,18 +17,22 @@ import numpy as np
 from ropewalk.data.tasks.distractors import rivals, uuid
 from ropewalk.data.tasks.encoding import Ids, encode
 from ropewalk.data.tasks.lines import lay
-from ropewalk.data.tasks.task import Ask, Haystack, Question, Task
+from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task
+from ropewalk.data.tasks.templates import Wording, wording
 
-OPENING = {
-    "measure": "The JSON object below maps keys to values. At its end you are asked for one of its values.\n",
-    "train": "Here is a table of identifiers, written as JSON. Look one of them up when it has ended.\n",
-}
 FIRST, LINE, LAST = "{\n", ' "{key}": "{value}",\n', ' "{key}": "{value}"\n}}\n'
-QUESTION = {
-    "measure": 'Question: Which value has the key "{key}"?\n',
-    "train": 'Look up "{key}".\n',
+OWN: dict[Split, Wording] = {
+    "measure": Wording(
+        opening="The JSON object below maps keys to values. At its end you are asked for one of its values.\n",
+        question='Question: Which value has the key "{query}"?\n',
+        start='Answer: "{query}":',
+    ),
+    "train": Wording(
+        opening="Here is a table of identifiers, written as JSON. Look one of them up when it has ended.\n",
+        question='Look up "{query}".\n',
+        start='Found: "{query}":',
+    ),
 }
-START = {"measure": 'Answer: "{key}":', "train": 'Found: "{key}":'}
 ANSWER = ' "{value}"'
 NUM_CANDIDATES = 5
 """Values the true one is ranked among, itself included."""
@@ -45,12 +49,12 @@ class KeyValue(Task):
 
     def build(self, ask: Ask) -> Haystack:
         """An object of as many pairs as the length holds."""
-        encoder, split = ask.encoder, ask.split
+        encoder, words = ask.encoder, wording(ask, self.id, OWN)
         rng = ask.rng(self.id, *(round(depth * 1_000_000) for depth in ask.depths))
         pairs = [(uuid(rng), uuid(rng)) for _ in range(len(ask.depths) * len(ask.lengths))]
         last = encoder.ids(LAST.format(key=uuid(rng), value=uuid(rng)))
         asks = [
-            np.concatenate([last, encoder.question(QUESTION[split].format(key=k), START[split].format(key=k))])
+            np.concatenate([last, encoder.question(words.question.format(query=k), words.start.format(query=k))])
             for k, _ in pairs
         ]
         answers = [encoder.ids(ANSWER.format(value=v)) for _, v in pairs]
@@ -58,7 +62,7 @@ class KeyValue(Task):
         room = max(int(answer.size) for answer in answers)
         values: list[str] = []
         laid = lay(
-            encoder, np.concatenate([encoder.head, encoder.ids(OPENING[split])]), self._others(ask, values),
+            encoder, np.concatenate([encoder.head, encoder.ids(words.opening)]), self._others(ask, values),
             [encoder.ids(LINE.format(key=k, value=v)) for k, v in pairs], lengths=ask.lengths, depths=ask.depths,
             tail=max(int(q.size) for q in asks) + room, first=encoder.ids(FIRST),
             min_fillers=NUM_CANDIDATES - 1, what=f"{len(ask.depths)} pairs and {NUM_CANDIDATES} others",
@@ -85,6 +89,7 @@ class KeyValue(Task):
         return Haystack(
             context=laid.context, questions=tuple(questions), lengths=laid.lengths, seed=ask.seed, head=encoder.head,
             cuts=laid.cuts, num_needles=tuple(laid.num_lines(stage) for stage in range(len(laid.cuts))),
+            wording=words.name,
         )  # fmt: skip
 
     def _others(self, ask: Ask, values: list[str]) -> Iterator[Ids]:

@@ -22,18 +22,23 @@ from ropewalk.data.tasks import words
 from ropewalk.data.tasks.distractors import rivals, uuid
 from ropewalk.data.tasks.encoding import Ids, encode
 from ropewalk.data.tasks.lines import Laid, lay
-from ropewalk.data.tasks.task import Ask, Haystack, Question, Task
+from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task
+from ropewalk.data.tasks.templates import Wording, wording
 
-OPENING = {
-    "measure": "Below is a record. Each of its lines has a key and a number. Keep the number of every line in mind.\n",
-    "train": "The following lines were noted at a counter, one number under every name. You will be asked for one.\n",
+OWN: dict[Split, Wording] = {
+    "measure": Wording(
+        opening="Below is a record. Each of its lines has a key and a number. Keep the number of every line in mind.\n",
+        needle="line {key}: the noted number is {value}",
+        question="The record has ended. Which number is noted in line {query}?\n",
+        start="Answer: The number noted in line {query} is",
+    ),
+    "train": Wording(
+        opening="The following lines were noted at a counter, one number under every name. You will be asked for one.\n",
+        needle="entry {key} reads {value}",
+        question="That was all. What does entry {query} read?\n",
+        start="It reads, entry {query}:",
+    ),
 }
-LINE = {"measure": "line {key}: the noted number is {value}\n", "train": "entry {key} reads {value}\n"}
-QUESTION = {
-    "measure": "The record has ended. Which number is noted in line {key}?\n",
-    "train": "That was all. What does entry {key} read?\n",
-}
-START = {"measure": "Answer: The number noted in line {key} is", "train": "It reads, entry {key}:"}
 ANSWER = " {value}"
 NUM_VALUES = 50_000
 LETTERS = "ABCDEF"
@@ -69,20 +74,21 @@ class Records(Task):
         num = 0 if self.rising else len(ask.depths) * len(ask.lengths)
         planted = [Record(key=key, value=number(rng)) for key in islice(self.keys(ask), num)]
         samples = planted or [Record(key=key, value=str(NUM_VALUES)) for key in islice(self.keys(ask), NUM_TRIED)]
-        asked, tail = [_question(ask, record, []) for record in samples], 0
+        asked, tail = [self._question(ask, record, []) for record in samples], 0
         # Questions differ in length, and which are asked depends on the room they leave; a second round is rarely needed.
         while (need := max(_size(question) for question in asked)) > tail:
             tail, told = need, list[Record]()
             laid = lay(
-                ask.encoder, np.concatenate([ask.encoder.head, ask.encoder.ids(OPENING[ask.split])]),
-                self._fillers(ask, told, num), [_line(ask, record) for record in planted], lengths=ask.lengths, tail=tail,
-                depths=() if self.rising else ask.depths, min_fillers=len(ask.depths) + NUM_CANDIDATES if self.rising else 4,
-                what=f"{len(ask.depths) + NUM_CANDIDATES} lines",
+                ask.encoder, np.concatenate([ask.encoder.head, ask.encoder.ids(self._words(ask).opening)]),
+                self._fillers(ask, told, num), [self._line(ask, record) for record in planted], lengths=ask.lengths,
+                tail=tail, depths=() if self.rising else ask.depths, what=f"{len(ask.depths) + NUM_CANDIDATES} lines",
+                min_fillers=NUM_CANDIDATES + (len(ask.depths) if self.rising else 0),
             )  # fmt: skip
             asked = self._asked(ask, laid, planted, told)
         return Haystack(
             context=laid.context, questions=tuple(asked), lengths=laid.lengths, seed=ask.seed, head=ask.encoder.head,
             cuts=laid.cuts, num_needles=tuple(laid.num_lines(stage) for stage in range(len(laid.cuts))),
+            wording=self._words(ask).name,
         )  # fmt: skip
 
     @abstractmethod
@@ -98,7 +104,7 @@ class Records(Task):
         rng = self._rng(ask, "others")
         for key in islice(self.keys(ask), num, None):
             told.append(Record(key=key, value=number(rng)))
-            yield _line(ask, told[-1])
+            yield self._line(ask, told[-1])
 
     def _asked(self, ask: Ask, laid: Laid, planted: Sequence[Record], told: Sequence[Record]) -> list[Question]:
         """A question for every depth of every stage."""
@@ -115,7 +121,7 @@ class Records(Task):
                 others = rivals(rng, record.value, [other.value for other in held], NUM_CANDIDATES - 1)
                 questions.append(
                     replace(
-                        _question(ask, record, others),
+                        self._question(ask, record, others),
                         position=position,
                         depth=position / cut,
                         asked_depth=depth,
@@ -123,6 +129,26 @@ class Records(Task):
                     )
                 )
         return questions
+
+    def _words(self, ask: Ask) -> Wording:
+        return wording(ask, self.id, OWN)
+
+    def _line(self, ask: Ask, record: Record) -> Ids:
+        told = self._words(ask).needle.format(key=record.key, value=record.value)
+        return encode(ask.encoder.tokenizer, f"{told}\n")
+
+    def _question(self, ask: Ask, record: Record, others: Sequence[str]) -> Question:
+        encoder, told = ask.encoder, self._words(ask)
+        answers = [encoder.ids(ANSWER.format(value=value)) for value in (record.value, *others)]
+        return Question(
+            key=record.key,
+            references=(record.value,),
+            question=encoder.question(told.question.format(query=record.key), told.start.format(query=record.key)),
+            answer=answers[0],
+            candidates=tuple(answers),
+            rule="last-integer",
+            budget=int(answers[0].size) + MORE,
+        )
 
 
 class Words(Records):
@@ -177,24 +203,6 @@ class Uuid(Records):
 def number(rng: np.random.Generator) -> str:
     """A value of a line."""
     return str(rng.integers(1, NUM_VALUES + 1))
-
-
-def _line(ask: Ask, record: Record) -> Ids:
-    return encode(ask.encoder.tokenizer, LINE[ask.split].format(key=record.key, value=record.value))
-
-
-def _question(ask: Ask, record: Record, others: Sequence[str]) -> Question:
-    encoder, split = ask.encoder, ask.split
-    answers = [encoder.ids(ANSWER.format(value=value)) for value in (record.value, *others)]
-    return Question(
-        key=record.key,
-        references=(record.value,),
-        question=encoder.question(QUESTION[split].format(key=record.key), START[split].format(key=record.key)),
-        answer=answers[0],
-        candidates=tuple(answers),
-        rule="last-integer",
-        budget=int(answers[0].size) + MORE,
-    )
 
 
 def _size(question: Question) -> int:
