@@ -116,6 +116,7 @@ def test_short_conversations_on_one_topic_are_joined_and_every_topic_takes_as_mu
 def test_topics_lose_what_the_rule_could_not_read():
     told = read_conversations([{"topic": " The U.S. (and others)  today? ", "turns": ["Hm.\nYes."]}])
     assert told == {"The U S today": [["Hm. Yes."]]}
+    assert read_conversations(told) is told
 
 
 @pytest.mark.parametrize(

@@ -150,9 +150,14 @@ def _talk(ask: Ask, topic: str, talks: Sequence[Sequence[str]], least: int) -> I
 
 
 def read_conversations(given: Any) -> Conversations:
-    """Conversations by topic: those handed in, else the package's. Raises `InputError` where there are none."""
+    """Conversations by topic: those handed in, else the package's. Raises `InputError` where there are none.
+
+    What was read already is given back as it is, so that a run reads its file once.
+    """
     if given is None:
         return package_conversations()
+    if isinstance(given, Mapping):
+        return given
     talks: dict[str, list[list[str]]] = {}
     for number, record in enumerate(given, start=1):
         topic, turns = (record.get("topic"), record.get("turns")) if isinstance(record, Mapping) else (None, None)
