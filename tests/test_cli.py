@@ -291,7 +291,7 @@ def test_a_finished_run_answers_no_other_question(
     result = command(*line, "--seed", "5")
     assert result.refused("answers another question (it differs in seed)", "another --out")
     result = command(*line, "--crop-windows", "3", "--methods", "abf")
-    assert result.refused("it differs in crop_windows, methods, plans")
+    assert result.refused("it differs in crop_windows, map, methods, plans")
     assert snapshot(run_folder) == before
 
 

@@ -116,12 +116,11 @@ class Job:
             seen = set()
             for cell in cells(settings.map):
                 reader.check(cell)
-                # Lengths, depths and texts decide what can be refused, and whether the label crops.
-                kept = subject.keeps(cell.label)
-                place = (cell.task, cell.lengths, cell.depths, cell.index % max(1, len(documents)), kept)
+                # Lengths, depths and texts decide what can be refused, not who reads it.
+                place = (cell.task, cell.lengths, cell.depths, cell.index % max(1, len(documents)))
                 if place not in seen:
                     seen.add(place)
-                    reader.check_haystack(cell, prompts.build(cell))
+                    prompts.build(cell)
 
     def _measure(self, subject: Subject, documents: list[Document], run: Run) -> list[Measurement]:
         asked = self.settings.map

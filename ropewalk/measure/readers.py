@@ -4,7 +4,7 @@ from ropewalk.core.errors import MethodError
 from ropewalk.core.progress import Progress
 from ropewalk.data.tasks.task import Haystack
 from ropewalk.measure.answering.answer import Answer, Scoring
-from ropewalk.measure.answering.local import answer_all, answer_alone, crop
+from ropewalk.measure.answering.local import answer_all, answer_alone
 from ropewalk.measure.comparison import Subject
 from ropewalk.measure.maps import Cell
 from ropewalk.measure.settings import GROW, NO_CONTEXT, STAND_ALONE
@@ -25,11 +25,6 @@ class LocalReader:
                 f"{cell.label} reads every length with frequencies of its own, so one growing haystack cannot serve all "
                 "lengths; use --mode fixed"
             )
-
-    def check_haystack(self, cell: Cell, haystack: Haystack) -> None:
-        """Raises `TextError` where what cropping keeps has no room for a question."""
-        for stage in range(len(haystack.cuts)):
-            crop(haystack, stage, self.subject.keeps(cell.label))
 
     def keeps_whole(self, cell: Cell) -> bool:
         """Whether cropping crops nothing of this cell, so that its answers are the untouched model's."""

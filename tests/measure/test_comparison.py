@@ -9,7 +9,7 @@ import torch
 from tiny import TRAINED_LENGTH as TRAINED
 
 import ropewalk
-from ropewalk.core.errors import InputError, LengthError, TextError
+from ropewalk.core.errors import InputError, LengthError
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Record
 from ropewalk.measure.windows import crop_windows
@@ -206,12 +206,6 @@ def test_the_map_and_its_control(tiny_checkpoint, long_text, tmp_path):
     for sample in record.samples:
         assert sample["length"] <= sample["asked_length"]
         assert {"seed", "depth", "exact", "logprob", "rank", "template"} <= set(sample)
-
-
-def test_a_question_longer_than_what_cropping_keeps_is_refused_before_any_folder(tiny_checkpoint, long_text, tmp_path):
-    with pytest.raises(TextError, match="only 64 tokens are kept, and a question with its answer takes"):
-        compare(tiny_checkpoint, long_text, tmp_path / "run", methods=["yarn"], length=16 * TRAINED, retrieval=None)
-    assert not (tmp_path / "run").exists()
 
 
 def test_protocols_under_their_names(tiny_checkpoint, long_text, tmp_path, stock):
