@@ -208,7 +208,7 @@ def _samples(
             "references": list(question.references),
             "guess": find_task(cell.task).guess(question),
             "document": None if document is None else document.name,
-            "template": prompts.settings.template,
+            "template": prompts.settings.template + ("" if haystack.wording == "own" else f", {haystack.wording}"),
             "engine": engine,
             "seconds": seconds,
             "note": note,

@@ -7,6 +7,7 @@ import pytest
 
 from ropewalk.core.errors import SourceError
 from ropewalk.engines.transformers import read
+from ropewalk.engines.transformers.checks import check_fields
 
 TINY: dict[str, Any] = {
     "model_type": "llama",
@@ -71,3 +72,11 @@ def test_null_counts_as_left_out_and_zero_betas_as_not_given() -> None:
 
 def test_fields_that_nothing_reads_pass() -> None:
     assert read(TINY | {"wandb_run": math.nan, "auto_map": {"rope_type": 3}}).trained_length == 64
+
+
+def test_a_pattern_in_letters_is_let_through_where_the_layers_are_listed():
+    """EXAONE 4's published configs carry both; stock transformers stops on the letters alone."""
+    config = {"model_type": "exaone4", "sliding_window_pattern": "LLLG"}
+    with pytest.raises(SourceError, match="sliding_window_pattern = 'LLLG', expected a whole number"):
+        check_fields(config)
+    check_fields(config | {"layer_types": ["full_attention"]})
