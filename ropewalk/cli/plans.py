@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ropewalk.cli.options import add_json, add_lineage, print_json
+from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, print_json
 from ropewalk.core.errors import near
 
 LINEAGES = {
@@ -54,6 +54,13 @@ def add_inspect(verbs: Any) -> None:
     parser = verbs.add_parser("inspect", help="say what a checkpoint says of positions")
     parser.add_argument("source", help="folder, folder with only config.json, GGUF file, or hub id")
     add_lineage(parser)
+    parser.add_argument(
+        "--probe", action="store_true", help="run the model as it is on --text and measure where it stops reading"
+    )
+    parser.add_argument("--text", nargs="+", default=[], metavar="FILE", help="UTF-8 texts for --probe")
+    parser.add_argument("--length", help=f"how far --probe looks (default: twice what the config says); {LENGTH_HELP}")
+    parser.add_argument("--device", default="auto", help="of --probe: auto, cpu, cuda, ... (default auto)")
+    parser.add_argument("--dtype", default="auto", help="of --probe: auto, float32, bfloat16, float16 (default auto)")
     add_json(parser)
     parser.set_defaults(verb=run_inspect)
 
@@ -63,8 +70,9 @@ def run_inspect(args: argparse.Namespace) -> int:
     from ropewalk.api.plans import geometry
 
     found = geometry(args.source, lineage=args.lineage)
+    knee = _probe(args) if args.probe else None
     if args.json:
-        return print_json(found.to_dict())
+        return print_json(found.to_dict() | ({} if knee is None else {"probe": knee.to_dict()}))
     print(f"{found.model_type}: {found.num_layers} layers, {found.num_heads} heads ({found.num_kv_heads} for keys), "
           f"head dimension {found.head_dim}")  # fmt: skip
     scheme = "no scaling" if found.scheme == "default" else f"scaling {found.scheme}"
@@ -74,7 +82,22 @@ def run_inspect(args: argparse.Namespace) -> int:
         print(f"  {group.label}: {len(group.layers)} layers, {_group_words(group, found.trained_length)}")
     for finding in found.findings:
         print(f"{finding.severity}: {finding.field}: {finding.problem}; {finding.mend}")
+    if knee is not None:
+        print(f"probe: {knee.words(found.trained_length)} (harm above {knee.margin} nats, "
+              f"{knee.num_documents} {'text' if knee.num_documents == 1 else 'texts'})")  # fmt: skip
+        for point in knee.points:
+            interval = "no interval" if point.low is None else f"[{point.low:+.3f}, {point.high:+.3f}]"
+            print(f"  {point.length:>7} tokens: {point.harm:+.3f} {interval} nats against a tail of 1024")
     return 0
+
+
+def _probe(args: argparse.Namespace) -> Any:
+    from ropewalk.api.probing import probe
+    from ropewalk.core.errors import InputError
+
+    if not args.text:
+        raise InputError("--probe reads texts; give --text FILE with a text of at least twice the trained length")
+    return probe(args.source, text=args.text, length=args.length, device=args.device, dtype=args.dtype)
 
 
 def _group_words(group: Any, length: int) -> str:
