@@ -227,8 +227,11 @@ class MapRows:
         cells = self.pooled(protocol, method, members)
         base = self.pooled(protocol, NONE, members).get(min(cells))
         where: dict[str, Any] = {"task": title, "template": self.settings.template, "length": max(cells)}
+        # Last in the note: whoever reads rows alone must know what the number is of.
+        family = f"family {find_task(members[0]).family}: {', '.join(members)}"
         if base is None:
-            return self.refused(protocol, method, where, "the untouched model was not measured at the shortest length")
+            reason = "the untouched model was not measured at the shortest length"
+            return self.refused(protocol, method, where, f"{reason}; {family}")
         rho = correlation([haystacks(samples, "found") for samples in cells.values()])
         rho_base = correlation([haystacks(base, "found")])
         shares = {n: share(haystacks(samples, "found"), rho=rho, z=self.z) for n, samples in cells.items()}
@@ -236,14 +239,14 @@ class MapRows:
         try:
             found = effective_length(shares, share(haystacks(base, "found"), rho=rho_base, z=self.z), guess=guess)
         except InputError as error:
-            return self.refused(protocol, method, where, str(error))
+            return self.refused(protocol, method, where, f"{error}; {family}")
         if found.refused is not None:
-            return self.refused(protocol, method, where, found.refused)
+            return self.refused(protocol, method, where, f"{found.refused}; {family}")
         n = sum(len(samples) for samples in cells.values())
         stacks = len({(s["task"], s["haystack"]) for samples in cells.values() for s in samples})
         result = statistics.Estimate(
             value=float(found.value or 0), n=n, num_clusters=stacks, num_tokens=0, stderr=None,
-            ci_low=float(found.low or 0), ci_high=float(found.high or 0), note=words(found, shares, cells),
+            ci_low=float(found.low or 0), ci_high=float(found.high or 0), note=f"{words(found, shares, cells)}; {family}",
         )  # fmt: skip
         return self.rows.row("effective_length", protocol, "tokens", method, result, **where)
 
