@@ -5,7 +5,7 @@ what they are worth, are in its note. Differences between methods are taken ques
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -26,6 +26,18 @@ CONTROLS = (NO_CONTEXT, STAND_ALONE)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Base:
+    """Where s0 comes from, if not from the untouched model in the same run."""
+
+    samples: tuple[Sample, ...] = ()
+    """Of an earlier run of the untouched model, under the label `MapSettings.base`."""
+    note: str = ""
+    """What the row of an effective length says of s0."""
+    refused: str = ""
+    """Why there is no s0, and so no effective length."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """One cell of the map, over all its haystacks."""
 
@@ -38,12 +50,10 @@ class Place:
 class MapRows:
     """The rows of one map."""
 
-    def __init__(self, rows: Rows, settings: MapSettings, samples: Iterable[Sample]) -> None:
-        self.rows, self.settings = rows, settings
-        self.places: dict[Place, list[Sample]] = {}
-        for s in samples:
-            place = Place(task=s["task"], protocol=s["protocol"], method=s["method"], length=s["asked_length"])
-            self.places.setdefault(place, []).append({**s, "choice": s["rank"] == 1})
+    def __init__(self, rows: Rows, settings: MapSettings, samples: Iterable[Sample], base: Base | None = None) -> None:
+        self.rows, self.settings, self.base = rows, settings, base or Base()
+        self.places = places(samples)
+        self.base_places = places(self.base.samples) or self.places
         self.z = POCOCK if settings.stop_early else Z
         self._correlations: dict[tuple[str, str, str, str], float] = {}
 
@@ -88,9 +98,7 @@ class MapRows:
             rows.append(self.share_row("retrieval_found", place, samples, "found", where))
         ranked = [s for s in samples if s["rank"] is not None]
         if ranked:
-            rows.append(
-                self.share_row("retrieval_choice", place, ranked, "choice", where)
-            )
+            rows.append(self.share_row("retrieval_choice", place, ranked, "choice", where))
         for metric, unit in (("logprob", "nats"), ("rank", "rank")):
             graded = [s for s in samples if s[metric] is not None]
             if graded:
@@ -99,7 +107,7 @@ class MapRows:
 
     def where(self, place: Place, depth: float | None, samples: Sequence[Sample]) -> dict[str, Any]:
         """The columns that say what the number is of."""
-        copied = any(s["note"] for s in samples)
+        copied = any(s["seconds"] is None for s in samples)
         return {
             "task": place.task, "template": str(samples[0]["template"]), "engine": str(samples[0]["engine"]),
             "length": place.length, "depth": depth,
@@ -225,12 +233,17 @@ class MapRows:
     def effective_row(self, protocol: str, method: str, title: str, members: Sequence[str]) -> Measurement:
         """The effective length of some tasks together."""
         cells = self.pooled(protocol, method, members)
-        base = self.pooled(protocol, NONE, members).get(min(cells))
-        where: dict[str, Any] = {"task": title, "template": self.settings.template, "length": max(cells)}
+        base = self.pooled(protocol, self.settings.base, members, self.base_places).get(min(cells))
+        engine = str(next(iter(cells.values()))[0]["engine"])
+        where: dict[str, Any] = {
+            "task": title, "template": self.settings.template, "length": max(cells), "engine": engine
+        }  # fmt: skip
         # Last in the note: whoever reads rows alone must know what the number is of.
         family = f"family {find_task(members[0]).family}: {', '.join(members)}"
-        if base is None:
-            reason = "the untouched model was not measured at the shortest length"
+        if self.base.note:
+            family = f"{self.base.note}; {family}"
+        if self.base.refused or base is None:
+            reason = self.base.refused or "the untouched model was not measured at the shortest length"
             return self.refused(protocol, method, where, f"{reason}; {family}")
         rho = correlation([haystacks(samples, "found") for samples in cells.values()])
         rho_base = correlation([haystacks(base, "found")])
@@ -257,13 +270,24 @@ class MapRows:
         )
         return self.rows.row("effective_length", protocol, "tokens", method, nothing, **where)
 
-    def pooled(self, protocol: str, method: str, members: Sequence[str]) -> dict[int, list[Sample]]:
+    def pooled(
+        self, protocol: str, method: str, members: Sequence[str], among: Mapping[Place, list[Sample]] | None = None
+    ) -> dict[int, list[Sample]]:
         """Samples by length over some tasks; only lengths at which every one of them was asked."""
         found: dict[int, dict[str, list[Sample]]] = {}
-        for place, samples in self.places.items():
+        for place, samples in (among or self.places).items():
             if (place.protocol, place.method) == (protocol, method) and place.task in members:
                 found.setdefault(place.length, {})[place.task] = samples
         return {n: [s for part in by.values() for s in part] for n, by in sorted(found.items()) if len(by) == len(members)}
+
+
+def places(samples: Iterable[Sample]) -> dict[Place, list[Sample]]:
+    """Samples by cell of the map."""
+    found: dict[Place, list[Sample]] = {}
+    for s in samples:
+        place = Place(task=s["task"], protocol=s["protocol"], method=s["method"], length=s["asked_length"])
+        found.setdefault(place, []).append({**s, "choice": s["rank"] == 1})
+    return found
 
 
 def words(found: EffectiveLength, shares: dict[int, Share], cells: dict[int, list[Sample]]) -> str:

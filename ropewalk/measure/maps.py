@@ -8,8 +8,9 @@ on the samples of the haystacks before it and so is the same after a resume.
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ropewalk.core.progress import Progress
@@ -20,7 +21,7 @@ from ropewalk.data.tasks.task import Ask, Haystack, Task, find_task
 from ropewalk.measure.answering.answer import Answer
 from ropewalk.measure.answering.answer import Scoring as Scored
 from ropewalk.measure.sequential import Stop
-from ropewalk.measure.settings import ALONE, GROW, MULTIKEY, NO_CONTEXT, NONE, SINGLE, STAND_ALONE, MapSettings
+from ropewalk.measure.settings import ALONE, GROW, MULTIKEY, NO_CONTEXT, SINGLE, STAND_ALONE, MapSettings
 from ropewalk.measure.windows import effort
 
 
@@ -51,6 +52,12 @@ class Reader(Protocol):
     """Whoever answers a haystack's questions: a live model with plans, or a server."""
 
     engine: str
+
+    def keeps_whole(self, cell: Cell) -> bool:
+        """Whether cropping crops nothing of this cell, so that its answers are those of the uncropped."""
+
+    def begin(self, cell: Cell, haystack: Haystack, scoring: Scored) -> bool:
+        """Takes a cell in before its turn, and says whether the next one may come too."""
 
     def answers(self, cell: Cell, haystack: Haystack, scoring: Scored, progress: Progress) -> list[Answer]:
         """Answers in the order of the questions."""
@@ -105,9 +112,11 @@ def cells(settings: MapSettings) -> Iterator[Cell]:
                 for label in settings.methods:
                     yield from _haystacks(task, label, protocol, lengths, settings)
         shortest = settings.lengths[:1]
-        yield from _haystacks(task, NONE, NO_CONTEXT, shortest, settings)
+        yield from _haystacks(task, settings.untouched, NO_CONTEXT, shortest, settings)
         if settings.check_branches and task.plants and "fixed" in settings.modes:
-            yield Cell(label=NONE, task=name, protocol=STAND_ALONE, lengths=shortest, index=0, depths=settings.depths)
+            yield Cell(
+                label=settings.untouched, task=name, protocol=STAND_ALONE, lengths=shortest, index=0, depths=settings.depths
+            )
 
 
 def _protocols(task: Task, settings: MapSettings) -> list[str]:
@@ -127,27 +136,45 @@ def _haystacks(task: Task, label: str, protocol: str, lengths: tuple[int, ...], 
             yield Cell(label=label, task=task.id, protocol=protocol, lengths=lengths, index=index, depths=depths)
 
 
-def run_map(reader: Reader, prompts: Prompts, run: Run, progress: Progress) -> None:
-    """Every cell of the map that is not on disk yet."""
+def run_map(reader: Reader, prompts: Prompts, run: Run, progress: Progress, *, base: Iterable[dict[str, Any]] = ()) -> None:
+    """Every cell of the map that is not on disk yet. `base` are an earlier run's samples of the untouched model.
+
+    A reader may take cells in before their turn. What is written does not hang on that: cells are written in their order,
+    and one that the sequential stop rules out when its turn comes is not written at all.
+    """
     drop_halves(run)
     samples = run.samples()
     done = {str(s["cell"]) for s in samples}
-    stop = Stop(prompts.settings, samples)
-    for cell in cells(prompts.settings):
-        if cell.key in done or stop.decided(cell):
+    stop = Stop(prompts.settings, [*base, *samples])
+    todo = (cell for cell in cells(prompts.settings) if cell.key not in done and not stop.decided(cell))
+    for cell, haystack, scoring in _begun(reader, prompts, todo, samples):
+        if stop.decided(cell):
             continue
-        haystack = prompts.build(cell)
-        scoring = prompts.settings.scoring_of(find_task(cell.task).scoring)
         with progress.task(f"{cell.task} {cell.protocol} {cell.length} {cell.label}", effort(cell.length)):
             began = time.monotonic()
-            answers, note = _same_as_none(reader, cell, samples), "identical to none: nothing is cropped"
+            answers, seconds = _copied(reader, prompts.settings, cell, samples), None
             if answers is None:
-                answers, note = reader.answers(cell, haystack, scoring, progress), ""
-            seconds = (time.monotonic() - began) / len(answers)
-        new = _samples(cell, haystack, answers, prompts, reader.engine, seconds, note or None)
+                answers = reader.answers(cell, haystack, scoring, progress)
+                seconds = (time.monotonic() - began) / len(answers)
+        new = _samples(cell, haystack, answers, prompts, reader.engine, seconds)
         run.append("samples.jsonl", new)
         samples += new
         stop.add(new)
+
+
+def _begun(
+    reader: Reader, prompts: Prompts, todo: Iterable[Cell], samples: Sequence[dict[str, Any]]
+) -> Iterator[tuple[Cell, Haystack, Scored]]:
+    """Cells in their order with their haystacks, begun as early as the reader wants them."""
+    waiting: deque[tuple[Cell, Haystack, Scored]] = deque()
+    for cell in todo:
+        haystack = prompts.build(cell)
+        waiting.append((cell, haystack, prompts.settings.scoring_of(find_task(cell.task).scoring)))
+        # A twin's answers are copied, and may not be there yet.
+        if not _is_copy(reader, prompts.settings, cell) and reader.begin(*waiting[-1]):
+            continue
+        yield waiting.popleft()
+    yield from waiting
 
 
 def drop_halves(run: Run) -> None:
@@ -167,25 +194,23 @@ def outstanding(settings: MapSettings, run: Run) -> float:
     return sum(effort(cell.length) for cell in cells(settings) if cell.key not in done)
 
 
-def _same_as_none(reader: Reader, cell: Cell, samples: Sequence[dict[str, Any]]) -> list[Answer] | None:
+def _is_copy(reader: Reader, settings: MapSettings, cell: Cell) -> bool:
+    """Whether cropping crops nothing here."""
+    return cell.label != settings.untouched and len(cell.lengths) == 1 and reader.keeps_whole(cell)
+
+
+def _copied(reader: Reader, settings: MapSettings, cell: Cell, samples: Sequence[dict[str, Any]]) -> list[Answer] | None:
     """The untouched model's answers to the same prompts, where cropping crops nothing."""
-    keeps = getattr(reader, "keeps_whole", None)
-    if cell.label == NONE or len(cell.lengths) > 1 or keeps is None or not keeps(cell):
+    if not _is_copy(reader, settings, cell):
         return None
-    twin = Cell(
-        label=NONE, task=cell.task, protocol=cell.protocol, lengths=cell.lengths, index=cell.index, depths=cell.depths
-    )
-    found = [_answer(s) for s in samples if s["cell"] == twin.key]
-    return found or None
-
-
-def _answer(sample: dict[str, Any]) -> Answer:
-    return Answer(**{f.name: sample[f.name] for f in fields(Answer)})
+    twin = replace(cell, label=settings.untouched)
+    found = [Answer.from_dict(s) for s in samples if s["cell"] == twin.key]
+    same = f"identical to {settings.untouched}: nothing is cropped"
+    return [replace(answer, note="; ".join(filter(None, (answer.note, same)))) for answer in found] or None
 
 
 def _samples(
-    cell: Cell, haystack: Haystack, answers: Sequence[Answer], prompts: Prompts, engine: str, seconds: float,
-    note: str | None,
+    cell: Cell, haystack: Haystack, answers: Sequence[Answer], prompts: Prompts, engine: str, seconds: float | None
 ) -> list[dict[str, Any]]:  # fmt: skip
     document = prompts.document(cell)
     return [
@@ -211,7 +236,6 @@ def _samples(
             "template": prompts.settings.template + ("" if haystack.wording == "own" else f", {haystack.wording}"),
             "engine": engine,
             "seconds": seconds,
-            "note": note,
             **answer.to_dict(),
         }
         for question, answer in zip(haystack.questions, answers, strict=True)

@@ -31,6 +31,10 @@ class LocalReader:
         kept = self.subject.keeps(cell.label)
         return kept is not None and cell.length <= kept and not self.subject.geometry.from_origin
 
+    def begin(self, cell: Cell, haystack: Haystack, scoring: Scoring) -> bool:
+        """Nothing is done before its turn: one model reads one haystack at a time."""
+        return False
+
     def answers(self, cell: Cell, haystack: Haystack, scoring: Scoring, progress: Progress) -> list[Answer]:
         """Answers in the order of the questions; without any context for that control."""
         subject = self.subject

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ropewalk.measure.effective import THRESHOLD
-from ropewalk.measure.settings import ALONE, MULTIKEY, NONE, MapSettings
+from ropewalk.measure.settings import ALONE, MULTIKEY, MapSettings
 from ropewalk.measure.shares import POCOCK, correlation, ratio, share
 
 NUM_LOOKS = 4
@@ -38,17 +38,20 @@ class Stop:
         if not self.settings.stop_early or cell.protocol not in (MULTIKEY, ALONE):
             return False
         shortest = self.settings.lengths[0]
-        if cell.label == NONE and cell.length == shortest:
+        if cell.label in (self.settings.untouched, self.settings.base) and cell.length == shortest:
             return False
         place = (cell.task, cell.protocol, cell.label, cell.length)
-        base = self.scores.get((cell.task, cell.protocol, NONE, shortest))
+        base = self.scores.get((cell.task, cell.protocol, self.settings.base, shortest))
         return any(self._clear(place, base, look) for look in sorted(self.looks) if look <= cell.index and base is not None)
 
     def _clear(self, place: tuple[str, str, str, int], base: dict[int, list[float]], look: int) -> bool:
         """Whether the interval after `look` haystacks is clear of the threshold."""
         if (place, look) not in self.known:
             seen = [scores for index, scores in sorted(self.scores.get(place, {}).items()) if index < look]
-            self.known[place, look] = len(seen) == look and self._outside(seen, list(base.values()))
+            if len(seen) < look:
+                # Asked before its turn: it may be settled later.
+                return False
+            self.known[place, look] = self._outside(seen, list(base.values()))
         return self.known[place, look]
 
     @staticmethod

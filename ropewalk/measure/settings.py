@@ -8,6 +8,8 @@ from ropewalk.measure.windows import TARGETS
 
 NONE, CROP, CONTROL = "none", "crop", "none@float32"
 """Labels: the two baselines, and the untouched model in float32."""
+SERVED = "served"
+"""Label: what a server computes, whatever it was started with."""
 MULTIKEY, GROW, SINGLE, ALONE = "multikey-branch", "multikey-grow", "single-key", "one-question"
 """Retrieval protocols."""
 NO_CONTEXT, STAND_ALONE = "no-context", "stand-alone"
@@ -37,6 +39,10 @@ class MapSettings:
     """Whether one haystack is asked by stand-alone prompts too, to count the answers that rounding flips."""
     stop_early: bool = False
     """Whether a sequential test may end a cell before its last haystack."""
+    untouched: str = NONE
+    """Label of who answers the controls, and whose short score s0 is unless an earlier run is given."""
+    base: str = NONE
+    """Label under which the samples stand whose short score is s0."""
 
     @property
     def depths(self) -> tuple[float, ...]:

@@ -26,8 +26,8 @@ class Answer:
     """Every token of the answer is the first choice: greedy decoding would begin with it."""
     found: float
     """Share of the references held: by first choices under `forced`, by the task's rule under `generate`."""
-    logprob: float
-    """Of the whole answer, nats."""
+    logprob: float | None
+    """Of the whole answer, nats; None where whoever answers does not say it."""
     rank: int | None
     """Among the candidates, 1 is best; ties count against the answer. None where nothing is ranked."""
     num_candidates: int | None
@@ -38,6 +38,8 @@ class Answer:
     num_prompt_tokens: int
     """Context and question, as read."""
     scoring: Scoring = "forced"
+    note: str | None = None
+    """What a number could not be had for, and what else its row should say."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
