@@ -40,17 +40,23 @@ def write_manual(path: Path) -> None:
     path.write_text("\n\n".join(topics.topics[name] for name in sorted(topics.topics)), encoding="utf-8")
 
 
+def model_folder(inputs: Path) -> Path:
+    """The packaged weights as a folder, made once. Exits where they cannot be converted."""
+    model = inputs / "SmolLM2-135M-Instruct"
+    if not (model / "config.json").is_file() and (
+        code := ropewalk(["convert", str(packaged_weights()), "--out", str(model)])
+    ):
+        sys.exit(code)
+    return model
+
+
 def main() -> int:
     """Converts, compares, and names the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     args = parser.parse_args()
     inputs = args.out.parent / "inputs"
-    model, text = inputs / "SmolLM2-135M-Instruct", inputs / "python-manual.txt"
-    if not (model / "config.json").is_file():
-        code = ropewalk(["convert", str(packaged_weights()), "--out", str(model)])
-        if code:
-            return code
+    model, text = model_folder(inputs), inputs / "python-manual.txt"
     if not text.is_file():
         write_manual(text)
     command = ["compare", str(model), "--methods", METHODS, "--length", LENGTH, "--text", str(text), "--out", str(args.out)]

@@ -324,7 +324,7 @@ def test_a_text_that_cannot_be_used(command: Command, tiny_checkpoint: Path, giv
         ("measure", ["--protocol", "disjoint", "--window", "1"], ["a window has at least 2 tokens, got 1"]),
         ("measure", ["--protocol", "sliding-press", "--stride", "100"], ["stride must lie between 1 and the window of 64"]),
         ("measure", ["--stride", "0"], ["a length lies between 1 and"]),
-        ("measure", ["--method", "crop"], ["crop is a baseline of compare"]),
+        ("measure", ["--method", "crop"], ["crop is a baseline; with --tasks it is always measured"]),
         ("measure", ["--method", "yarm"], ["unknown method 'yarm'"]),
         ("measure", ["--seed", "-7"], ["a seed lies between 0 and"]),
     ],
@@ -349,7 +349,7 @@ def test_a_likelihood_of_one_token(command: Command, tiny_checkpoint: Path, long
 
 def test_extend_needs_a_folder_or_a_dry_run(command: Command, tiny_checkpoint: Path) -> None:
     prepare()
-    assert command("extend", tiny_checkpoint, "--method", "pi", "--length", "256").refused("--out DIR", "--dry-run")
+    assert command("extend", tiny_checkpoint, "--method", "pi", "--length", "256").refused("--out PATH", "--dry-run")
 
 
 @pytest.mark.parametrize("verb", ["extend", "compare", "measure"])

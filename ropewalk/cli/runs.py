@@ -71,7 +71,7 @@ def run_measure(args: argparse.Namespace) -> int:
     from ropewalk.core.errors import InputError
     from ropewalk.core.plan import parse_length
 
-    if not args.source or not args.out:
+    if args.source is None or args.out is None:
         raise InputError("measure needs a SOURCE and --out DIR; see ropewalk measure --help")
     conditions = [Threshold.parse(text) for text in args.fail_under]
     rows = measure(

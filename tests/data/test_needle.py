@@ -31,7 +31,7 @@ def test_the_longest_prompt_is_exactly_the_length(length):
 def test_each_needle_lies_where_it_says_and_depths_are_near_what_was_asked():
     stack, tokenizer = build(), Characters()
     for asked, q in zip(DEPTHS, stack.questions, strict=True):
-        line = needle.NEEDLE.format(key=q.key, value=q.references[0])
+        line = "\n" + needle.OWN["measure"].needle.format(key=q.key, value=q.references[0]) + "\n"
         size = len(line)
         assert tokenizer.decode(stack.context[q.position : q.position + size].tolist()) == tokenizer.decode(
             tokenizer(line)["input_ids"]

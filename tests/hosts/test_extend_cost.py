@@ -107,7 +107,7 @@ def test_a_copy_is_a_copy(make_folder: Any, tmp_path: Path) -> None:
     size = (source / "model.safetensors").stat().st_size
     assert not (tmp_path / "out" / "model.safetensors").samefile(source / "model.safetensors")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
-    assert [finding["problem"] for finding in card.findings] == [f"weights were copied, {size} bytes, as asked"]
+    assert card.findings[0]["problem"] == f"weights were copied, {size} bytes, as asked"
 
 
 def test_the_command_line_copies_too(make_folder: Any, command: Any, tmp_path: Path) -> None:

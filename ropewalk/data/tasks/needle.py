@@ -14,12 +14,23 @@ import numpy as np
 from ropewalk.data.tasks import words
 from ropewalk.data.tasks.encoding import Ids
 from ropewalk.data.tasks.planting import layout, plant, sentence_ends
-from ropewalk.data.tasks.task import Ask, Haystack, Question, Task, check_filler, too_short
+from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task, check_filler, too_short
+from ropewalk.data.tasks.templates import Wording
 
-OPENING = "Some lines in the text below give the codes of lockers. Remember them.\n\n"
-NEEDLE = "\nThe code of the {key} locker is {value}.\n"
-QUESTION = "\n\nQuestion: What is the code of the {key} locker?\n"
-START = "Answer: The code of the {key} locker is"
+OWN: dict[Split, Wording] = {
+    "measure": Wording(
+        opening="Some lines in the text below give the codes of lockers. Remember them.\n\n",
+        needle="The code of the {key} locker is {value}.",
+        question="\n\nQuestion: What is the code of the {query} locker?\n",
+        start="Answer: The code of the {query} locker is",
+    ),
+    "train": Wording(
+        opening="While you read, take note of every parcel's number.\n\n",
+        needle="Parcel {key} carries the number {value}.",
+        question="\n\nWhich number does parcel {query} carry?\n",
+        start="It carries the number",
+    ),
+}
 ANSWER = " {value}"
 NUM_CANDIDATES = 5
 """Values the true one is ranked among, itself included; the guess rate of the rank is its inverse."""
@@ -45,10 +56,13 @@ class Needle(Task):
         num = max(num_asked, NUM_CANDIDATES)
         keys = words.pairs(rng, num, ask.split)
         values = [str(v) for v in rng.choice(90000, size=num, replace=False) + 10000]
-        needles = [encoder.ids(NEEDLE.format(key=k, value=v)) for k, v in zip(keys, values, strict=True)][:num_asked]
-        asks = [encoder.question(QUESTION.format(key=k), START.format(key=k)) for k in keys]
+        wording = OWN[ask.split]
+        needles = [
+            encoder.ids("\n" + wording.needle.format(key=k, value=v) + "\n") for k, v in zip(keys, values, strict=True)
+        ][:num_asked]
+        asks = [encoder.question(wording.question.format(query=k), wording.start.format(query=k)) for k in keys]
         answers = [encoder.ids(ANSWER.format(value=v)) for v in values]
-        opening = np.concatenate([encoder.head, encoder.ids(OPENING)])
+        opening = np.concatenate([encoder.head, encoder.ids(wording.opening)])
         tail = max(q.size for q in asks[:num_asked]) + max(a.size for a in answers)
         size = max(n.size for n in needles)
         self._check(ask, opening, needles, tail)

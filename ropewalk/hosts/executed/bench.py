@@ -78,6 +78,15 @@ class Bench:
             return probe(engine, asked, limit_seconds=self.limit_seconds)
 
 
+def check_kind(checkpoint: Checkpoint) -> None:
+    """Raises `UnsupportedError` for a source that has no weights to run."""
+    if checkpoint.kind not in ("folder", "gguf"):
+        raise UnsupportedError(
+            f"{checkpoint.path} is no folder and no GGUF file ({checkpoint.kind}), and engines are executed on checkpoints "
+            "with weights; give a folder with safetensors files or a GGUF file"
+        )
+
+
 @contextmanager
 def bench_of(
     checkpoint: Checkpoint, *, token_ids: Sequence[int] | None, most_tokens: int, limit_seconds: float,
@@ -87,11 +96,7 @@ def bench_of(
 
     Raises `UnsupportedError` for another kind of source, and what `convert` raises for a GGUF file.
     """
-    if checkpoint.kind not in ("folder", "gguf"):
-        raise UnsupportedError(
-            f"{checkpoint.path} is no folder and no GGUF file ({checkpoint.kind}), and engines are executed on checkpoints "
-            "with weights; give a folder with safetensors files or a GGUF file"
-        )
+    check_kind(checkpoint)
     # Beside the checkpoint the control's weights are hard links; elsewhere they may have to be copied.
     beside = checkpoint.path.parent if os.access(checkpoint.path.parent, os.W_OK) else None
     with _place(beside) as place:

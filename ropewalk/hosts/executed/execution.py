@@ -16,7 +16,7 @@ from ropewalk.core.errors import HostError, InputError, MachineError
 from ropewalk.core.progress import Progress
 from ropewalk.engines.verdicts import Divergence, Status, Verdict, chosen
 from ropewalk.hosts import folder
-from ropewalk.hosts.executed.bench import MOST_TOKENS, Bench, bench_of
+from ropewalk.hosts.executed.bench import MOST_TOKENS, Bench, bench_of, check_kind
 from ropewalk.hosts.executed.child import LONGEST_SECONDS, Answer
 from ropewalk.hosts.executed.divergence import kl
 from ropewalk.hosts.executed.environments import OLDEST, PACKAGES, missing, python_of
@@ -51,6 +51,7 @@ def execute(
     """
     names = chosen(engines)
     checkpoint = folder.open_checkpoint(path, weights=True)
+    check_kind(checkpoint)
     cannot = {name: why for name in names if (why := _cannot(name, checkpoint.kind))}
     _check(names, cannot, named=engines is not None, gguf=checkpoint.kind == "gguf")
     runs = [name for name in names if name not in cannot and python_of(_ran(name)) is not None]

@@ -124,4 +124,6 @@ def _factors(header: Header, name: str) -> Vector:
         vector = np.fromfile(header.path, dtype=dtype, count=tensor.num_elements, offset=tensor.offset)
     except OSError as error:
         raise SourceError(f"GGUF file {header.path} cannot be read: {error.strerror or error}") from error
-    return np.asarray(vector, dtype=np.float64)
+    # A damaged file may hold a signalling NaN; what is wrong with it is said by whoever uses the numbers.
+    with np.errstate(invalid="ignore"):
+        return np.asarray(vector, dtype=np.float64)
