@@ -1,5 +1,7 @@
 """A live model as a reader of haystacks: each cell's plan is put on, the questions are asked, the plan is taken off."""
 
+from dataclasses import replace
+
 from ropewalk.core.errors import MethodError
 from ropewalk.core.progress import Progress
 from ropewalk.data.tasks.task import Haystack
@@ -35,6 +37,9 @@ class LocalReader:
         """Nothing is done before its turn: one model reads one haystack at a time."""
         return False
 
+    def drop(self, cell: Cell) -> None:
+        """Nothing was begun."""
+
     def answers(self, cell: Cell, haystack: Haystack, scoring: Scoring, progress: Progress) -> list[Answer]:
         """Answers in the order of the questions; without any context for that control."""
         subject = self.subject
@@ -44,9 +49,11 @@ class LocalReader:
                 for question in haystack.questions
             ]
         if cell.protocol == STAND_ALONE:
+            # Only whether it answers is compared with its branch, so nothing is ranked: a prompt for each question.
+            bare = [replace(question, candidates=()) for question in haystack.questions]
             return [
                 answer_alone(subject.forward, subject.tokenizer, haystack.context, question, scoring=scoring)
-                for question in haystack.questions
+                for question in bare
             ]
         with subject.put_on(cell.label, haystack.length):
             return answer_all(
