@@ -30,8 +30,16 @@ PROTOCOLS = {
         "Several keys are hidden in one text; each question is asked on the same prefilled cache, and an answer is right "
         "when every one of its tokens is the model's first choice."
     ),
-    "multikey-grow": "Several keys are hidden in one text, and their number grows with its length.",
+    "multikey-grow": (
+        "Several keys are hidden in one text that grows, and it is asked at each length as it does; the number of keys "
+        "grows with the length, and the axis is the distance back to the key."
+    ),
     "single-key": "One key is hidden in one text and asked for.",
+    "one-question": "A text with one question about all of it; an answer is right as the rule of its task says.",
+    "stand-alone": (
+        "The same questions as prompts that share nothing, each read from its start: how often an answer differs from that "
+        "on the shared cache is rounding."
+    ),
     "no-context": "The same questions without the text: what is answered here was guessed.",
 }
 
@@ -48,7 +56,7 @@ def what_was_run(facts: Facts) -> list[Html]:
         "hardware": _flat(card.hardware),
         "most memory held": f"{max(peaks) / 2**30:.2f} GiB" if peaks else MISSING,
         "versions": _flat(card.versions),
-        "trained length": f"{tokens(facts.trained_length)} tokens",
+        "trained length": f"{tokens(facts.trained_length)} tokens" if facts.window_known else "not known",
         "lineage": str(card.geometry.get("lineage", MISSING)),
         "scheme": str(card.geometry.get("scheme", MISSING)),
         "seed": str(card.seed),

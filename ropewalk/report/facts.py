@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ropewalk.core.errors import SourceError
 from ropewalk.core.record import Measurement, Record
+from ropewalk.report.scores import Asked, gather
 
 Vector = NDArray[np.float64]
 BASELINES = ("none", "crop")
@@ -80,11 +81,15 @@ class Facts:
     same_documents: bool
     """False where an unfinished run has no document that all its methods have read."""
     plans: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    window_known: bool = True
+    """False for a server that does not say what its model was trained to: then nothing counts as beyond."""
 
     @classmethod
     def of(cls, record: Record) -> "Facts":
-        """Raises `SourceError` where the card does not say what the model was trained to."""
-        trained = _window(record)
+        """Raises `SourceError` where the card does not say what the model was trained to, unless a server answered."""
+        mapped = [row.length for row in record.measurements if row.length is not None]
+        known = isinstance(record.card.geometry.get("trained_length"), int) or not _served(record)
+        trained = _window(record) if known else max(mapped, default=1)
         plans = record.card.plans
         seen = [*plans, *(row.method for row in record.measurements)]
         labels = tuple(dict.fromkeys([*(b for b in BASELINES if b in seen), *seen]))
@@ -94,12 +99,13 @@ class Facts:
         return cls(
             record=record,
             trained_length=trained,
-            length=longest if tokens else max([longest, *asked]),
+            length=longest if tokens else max([longest, *asked, *mapped]),
             labels=labels,
             tokens=tokens,
             num_documents=num_documents,
             same_documents=same,
             plans=plans,
+            window_known=known,
         )
 
     # --- likelihood ---------------------------------------------------------------------------------------------------
@@ -196,16 +202,26 @@ class Facts:
 
     # --- retrieval ----------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def asked(self) -> list[Asked]:
+        """What the map asked, with its rows."""
+        config = self.record.card.config.get("map")
+        order = config.get("tasks") if isinstance(config, dict) else None
+        return gather(self.record.measurements, order or ())
+
     @property
     def retrieval_protocol(self) -> str | None:
-        """The protocol of the headline: several keys where they were asked, else a single one."""
+        """The protocol of the headline, which has room for one task: several keys where asked, else a single one."""
+        if len({asked.task for asked in self.asked}) > 1:
+            return None
         present = {row.protocol for row in self.record.rows("retrieval_exact")}
         return next((p for p in ("multikey-branch", "multikey-grow", "single-key") if p in present), None)
 
     @property
     def retrieval_length(self) -> int | None:
         """The longest text that was asked, where it is longer than the trained length."""
-        rows = self.record.rows("retrieval_exact", protocol=self.retrieval_protocol)
+        protocol = self.retrieval_protocol
+        rows = [] if protocol is None else self.record.rows("retrieval_exact", protocol=protocol)
         longest = max((row.length for row in rows if row.length is not None), default=0)
         return longest if longest > self.trained_length else None
 
@@ -216,6 +232,11 @@ class Facts:
             return None
         rows = self.record.rows("retrieval_exact", method=label, protocol=self.retrieval_protocol, length=length)
         return next((row for row in rows if row.depth is None), None)
+
+
+def _served(record: Record) -> bool:
+    """Whether a server answered, rather than a model that we hold."""
+    return any(row.engine != "transformers" for row in record.measurements) or record.card.source.get("kind") == "server"
 
 
 def _window(record: Record) -> int:

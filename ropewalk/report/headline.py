@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ropewalk.core.record import Measurement, Record
 from ropewalk.report.facts import Facts
+from ropewalk.report.terminal import cut, effective_lines
 from ropewalk.report.words import MINUS, MISSING, basis, interval, number, short_tokens, tokens
 
 WIDTH = 120
@@ -87,20 +88,26 @@ def _valued(row: Measurement | None) -> str:
 
 
 def terminal_table(record: Record) -> str:
-    """The headline table as plain ASCII text, aligned, at most 120 columns wide."""
+    """The headline table and the effective lengths as plain ASCII text, aligned, at most 120 columns wide."""
     facts = Facts.of(record)
+    likelihood = _likelihood_lines(facts) if facts.tokens or not facts.asked else []
+    reach = [ascii_text(line).rstrip() for line in effective_lines(facts, WIDTH)]
+    text = [*_head(facts), *likelihood, *(reach if likelihood else reach[1:])]
+    return "\n".join(text) + "\n"
+
+
+def _likelihood_lines(facts: Facts) -> list[str]:
     table = _terminal_rows(facts)
     others = [max(len(row[i]) for row in table) for i in range(1, len(table[0]))]
     room = max(SHORTEST_LABEL, WIDTH - sum(others) - 2 * len(others))
-    table = [[_shortened(row[0], room), *row[1:]] for row in table]
+    table = [[cut(row[0], room), *row[1:]] for row in table]
     widths = [max(len(row[0]) for row in table), *others]
     drawn = [
         "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
         for row in table
     ]
     drawn.insert(2, "-" * len(drawn[0]))
-    text = [*_head(facts), *(line.rstrip() for line in drawn), *_foot(facts)]
-    return "\n".join(text) + "\n"
+    return [*(line.rstrip() for line in drawn), *_foot(facts)]
 
 
 def _terminal_rows(facts: Facts) -> list[list[str]]:
@@ -135,7 +142,8 @@ def _terminal_rows(facts: Facts) -> list[list[str]]:
 def _head(facts: Facts) -> list[str]:
     card = facts.record.card
     made = f" ({card.quantisation})" if card.quantisation else ""
-    lengths = f"trained to {tokens(facts.trained_length)}, read to {tokens(facts.length)}"
+    trained = f"trained to {tokens(facts.trained_length)}" if facts.window_known else "trained length not known"
+    lengths = f"{trained}, read to {tokens(facts.length)}"
     head = f"{card.model}{made}, {card.dtype} on {card.device}: {lengths} tokens"
     unfinished = [] if card.status == "done" else [f"UNFINISHED: this run is {card.status}; what follows is what is there."]
     return [*textwrap.wrap(ascii_text(head), WIDTH), *unfinished, ""]
@@ -151,11 +159,6 @@ def _foot(facts: Facts) -> list[str]:
     if row is not None:
         words.append(f"intervals: 95%, net gain {basis(row)}")
     return ["", *textwrap.wrap(ascii_text("; ".join(words) + "."), WIDTH)]
-
-
-def _shortened(label: str, room: int) -> str:
-    # The end of a label tells variants of one method apart as well as its beginning.
-    return label if len(label) <= room else f"{label[: room - 3 - room // 3]}...{label[-(room // 3) :]}"
 
 
 def ascii_text(text: str) -> str:

@@ -12,11 +12,16 @@ from pathlib import Path
 
 from ropewalk.core.errors import MachineError
 from ropewalk.report.context import findings, protocols, what_was_run
+from ropewalk.report.cost import cost, total_line
 from ropewalk.report.facts import Facts, read_facts
 from ropewalk.report.headline import factor_text, gain_text, lines, price_text, retrieval_text
 from ropewalk.report.html import Html, Table, element, picture, raw
+from ropewalk.report.inside import checks, price_inside
+from ropewalk.report.plots.curves import CURVES
+from ropewalk.report.plots.effective import EFFECTIVE
 from ropewalk.report.plots.gain import GAIN
 from ropewalk.report.plots.likelihood import LIKELIHOOD
+from ropewalk.report.plots.paired import PAIRED
 from ropewalk.report.plots.perplexity import PERPLEXITY
 from ropewalk.report.plots.plot import Plot
 from ropewalk.report.plots.price import PRICE
@@ -27,8 +32,10 @@ from ropewalk.report.theme import DARK, LIGHT, drawing, new_figure, png, recolou
 from ropewalk.report.verdict import verdict
 from ropewalk.report.words import MISSING, counted, number, tokens, with_interval
 
-PLOTS: tuple[Plot, ...] = (LIKELIHOOD, GAIN, PRICE, RETRIEVAL, SPECTRUM, PERPLEXITY)
+PLOTS: tuple[Plot, ...] = (LIKELIHOOD, GAIN, PRICE, EFFECTIVE, CURVES, RETRIEVAL, PAIRED, SPECTRUM, PERPLEXITY)
 """In the order of the page."""
+TASKS = (EFFECTIVE, CURVES, RETRIEVAL, PAIRED)
+"""Those of tasks."""
 
 
 def write_report(folder: str | Path) -> Path:
@@ -65,9 +72,16 @@ def provenance(facts: Facts) -> str:
     """The model, its weights and the texts, in one line: what every picture carries with it."""
     card = facts.record.card
     made = f" ({card.quantisation})" if card.quantisation else ""
-    texts = f"{counted(facts.num_documents, 'document')} read to {tokens(facts.length)} tokens"
+    texts = f"{read(facts)} to {tokens(facts.length)} tokens"
     state = "" if card.status == "done" else f" · {card.status.upper()}, unfinished"
     return f"{card.model}{made} · {card.dtype} on {card.device} · {texts} · run {card.hash}{state}"
+
+
+def read(facts: Facts) -> str:
+    """What was read: texts, or tasks where no text was scored."""
+    if facts.asked and not facts.tokens:
+        return f"{counted(len({asked.task for asked in facts.asked}), 'task')} asked"
+    return f"{counted(facts.num_documents, 'document')} read"
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -88,11 +102,11 @@ def render(facts: Facts, drawn: dict[str, tuple[bytes, bytes]]) -> str:
         element("header", element("h1", title), element("p", provenance(facts), class_="provenance")),
         *unfinished(facts),
         section("verdict", "Verdict", *_verdict(facts)),
-        section(
-            "headline", "The methods side by side", headline(facts).html(), element("p", headline_note(facts), class_="note")
-        ),
-        *(plot_section(plot, facts, drawn.get(plot.name)) for plot in PLOTS),
+        *([side_by_side(facts)] if facts.tokens or not facts.asked else []),
+        *(plot_section(plot, facts, drawn.get(plot.name)) for plot in ordered(facts) if shown(plot, facts)),
+        *not_shown(facts),
         section("run", "What was run", *what_was_run(facts)),
+        section("cost", "What it cost", element("p", total_line(facts)), cost(facts).html()),
         section("protocols", "How each number was measured", protocols(facts)),
         section("findings", "Findings and warnings", findings(facts)),
     ]
@@ -100,6 +114,33 @@ def render(facts: Facts, drawn: dict[str, tuple[bytes, bytes]]) -> str:
         "footer", element("p", "Made by ropewalk from card.json, measurements.jsonl and the nll arrays of this folder.")
     )
     return "<!DOCTYPE html>\n" + element("html", head, element("body", element("main", *sections), foot), lang="en") + "\n"
+
+
+def ordered(facts: Facts) -> list[Plot]:
+    """The pictures in the order of the page: tasks first where no text was scored."""
+    return sorted(PLOTS, key=lambda plot: plot not in TASKS) if facts.asked and not facts.tokens else list(PLOTS)
+
+
+def shown(plot: Plot, facts: Facts) -> bool:
+    """Whether a picture has a section of its own."""
+    return plot.missing(facts) is None or (plot.tabled and bool(plot.numbers(facts).rows))
+
+
+def not_shown(facts: Facts) -> list[Html]:
+    """What the page could hold and this run has not, with the reasons, in one place."""
+    gone = [plot for plot in PLOTS if not shown(plot, facts)]
+    if not gone:
+        return []
+    terms = [
+        part for p in gone for part in (element("dt", p.title, id=p.name), element("dd", f"Not shown: {p.missing(facts)}."))
+    ]
+    return [section("absent", "Not in this run", element("dl", *terms))]
+
+
+def side_by_side(facts: Facts) -> Html:
+    """The headline table."""
+    note = element("p", headline_note(facts), class_="note")
+    return section("headline", "The methods side by side", headline(facts).html(), note)
 
 
 def section(name: str, heading: str, *children: str) -> Html:
@@ -204,11 +245,15 @@ def headline_note(facts: Facts) -> str:
 def plot_section(plot: Plot, facts: Facts, drawn: tuple[bytes, bytes] | None) -> Html:
     """A picture with its caption and its numbers, or the reason why there is none."""
     reason = plot.missing(facts)
+    numbers = plot.numbers(facts).html()
+    beside = price_inside(facts) if plot is EFFECTIVE else []
     if reason is not None or drawn is None:
-        return section(plot.name, plot.title, element("p", f"Not shown: {reason}.", class_="absent"))
+        return section(plot.name, plot.title, element("p", f"No picture: {reason}.", class_="absent"), numbers, *beside)
     figure = element("figure", picture(*drawn, plot.alt(facts)), element("figcaption", plot.caption(facts)))
-    numbers = element("details", element("summary", "The numbers"), plot.numbers(facts).html())
-    return section(plot.name, plot.title, figure, numbers)
+    if not plot.tabled:
+        numbers = element("details", element("summary", "The numbers"), numbers)
+    more = element("details", element("summary", "Checks of the answers"), *checks(facts)) if plot is PAIRED else ""
+    return section(plot.name, plot.title, figure, numbers, *beside, *([more] if more and checks(facts) else []))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

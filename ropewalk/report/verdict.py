@@ -1,15 +1,18 @@
 """The verdict in words: plain sentences made from the rows, never kinder than the numbers.
 
 A net gain is called above or below zero only where its whole interval is; otherwise it is undecided. Retrieval is called
-better or worse than cropping's only where the two intervals do not overlap.
+better or worse than cropping's by the paired difference on identical prompts; where that has no interval, only if the
+intervals of the two shares do not overlap.
 """
 
 from dataclasses import dataclass
 
 from ropewalk.core.record import Measurement
-from ropewalk.report.facts import Facts
+from ropewalk.report.facts import BASELINES, Facts
+from ropewalk.report.inside import difference
 from ropewalk.report.plots.price import control_name
-from ropewalk.report.words import basis, interval, listed, number, percent, small, tokens, with_interval
+from ropewalk.report.reading_verdict import gains, reading_line, reads, unsaid
+from ropewalk.report.words import basis, interval, judged, listed, number, percent, small, tokens, with_interval
 
 LOST = 0.1
 """Nats per token by which the untouched model must fall behind cropping to be called lost."""
@@ -31,29 +34,41 @@ class Sentence:
 
 
 def verdict(facts: Facts) -> list[Sentence]:
-    """The bottom line, how far the untouched model reads, then each method: gain, price, retrieval."""
-    found = [bottom_line(facts), untouched(facts)]
+    """The bottom line, how far the untouched model reads, then each method: reach, gain, price; then what is not said."""
+    reach = reading_line(facts)
+    found = [bottom_line(facts) if facts.tokens or not facts.asked else "", untouched(facts)]
+    # A certified length is what is asked for first; why there is none comes after what there is.
+    found = [reach, *found] if reach.startswith("Certified") else [*found, reach]
     sentences = [Sentence(subject="", parts=(text,)) for text in found if text]
-    for label in facts.extensions:
-        texts = [gain(facts, label), price(facts, label), retrieval(facts, label)]
+    for label in facts.labels:
+        texts = [*reads(facts, label), gain(facts, label), price(facts, label), *found_keys(facts, label)]
+        if label in BASELINES:
+            texts = reads(facts, label)
         said = tuple(text for text in texts if text)
-        sentences.append(Sentence(subject=label, parts=said or (_nothing(facts),)))
-    return sentences
+        if label not in BASELINES or said:
+            sentences.append(Sentence(subject=label, parts=said or (_nothing(facts),)))
+    last = tuple(unsaid(facts))
+    return [*sentences, *([Sentence(subject="What this run does not say", parts=last)] if last else [])]
+
+
+def found_keys(facts: Facts, label: str) -> list[str]:
+    """Retrieval beyond the trained length against cropping: paired where there is an interval, side by side where not."""
+    pair = paired_with_crop(facts, label)
+    alone = retrieval(facts, label)
+    return [alone] if alone and (pair is None or pair.ci_low is None) else gains(facts, label)
+
+
+def paired_with_crop(facts: Facts, label: str) -> Measurement | None:
+    """The paired difference of the headline's task at the headline's length."""
+    length, protocol = facts.retrieval_length, facts.retrieval_protocol
+    asked = next((one for one in facts.asked if one.protocol == protocol), None)
+    return None if asked is None or length is None else difference(facts, asked, length, label, "crop")
 
 
 def _nothing(facts: Facts) -> str:
     if facts.record.card.status == "done":
         return "Nothing that can be judged was measured."
     return "Not judged yet: its net gain and its price are written when the run ends."
-
-
-def judged(row: Measurement | None) -> str:
-    """`above`, `below` or `undecided` against zero; `unknown` where there is no number."""
-    if row is None or row.value is None:
-        return "unknown"
-    if row.ci_low is None or row.ci_high is None or row.ci_low <= 0.0 <= row.ci_high:
-        return "undecided"
-    return "above" if row.ci_low > 0.0 else "below"
 
 
 def bottom_line(facts: Facts) -> str:
@@ -82,7 +97,7 @@ def _retrieval_line(facts: Facts) -> str:
     asked = [label for label in facts.extensions if facts.retrieval(label) is not None]
     if crop is None or length is None or not asked:
         return ""
-    compared = {label: compare(facts.retrieval(label), crop) for label in asked}
+    compared = {label: against_crop(facts, label, crop) for label in asked}
     found = [label for label in asked if compared[label] == "more"]
     where = f"in texts of {tokens(length)} tokens"
     if found:
@@ -183,6 +198,14 @@ def retrieval(facts: Facts, label: str) -> str:
         return f"{said}; crop was not asked."
     tail = {"more": "more than crop", "fewer": "fewer than crop", "undecided": "not told apart from crop"}
     return f"{said}, {tail[compare(row, crop)]} with {with_interval(crop, 2)}."
+
+
+def against_crop(facts: Facts, label: str, crop: Measurement) -> str:
+    """`more`, `fewer` or `undecided`: by the paired difference where it has an interval, else by the two shares."""
+    pair = paired_with_crop(facts, label)
+    if pair is None or pair.ci_low is None:
+        return compare(facts.retrieval(label), crop)
+    return {"above": "more", "below": "fewer"}.get(judged(pair), "undecided")
 
 
 def compare(row: Measurement | None, other: Measurement) -> str:

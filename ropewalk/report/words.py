@@ -73,3 +73,12 @@ def basis(row: Measurement, thing: str = "document") -> str:
 def listed(names: list[str] | tuple[str, ...]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def judged(row: Measurement | None) -> str:
+    """`above`, `below` or `undecided` against zero; `unknown` where there is no number."""
+    if row is None or row.value is None:
+        return "unknown"
+    if row.ci_low is None or row.ci_high is None or row.ci_low <= 0.0 <= row.ci_high:
+        return "undecided"
+    return "above" if row.ci_low > 0.0 else "below"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from example_map import map_rows, map_settings
 from numpy.typing import NDArray
 
 from ropewalk.core.record import Card, Measurement
@@ -233,6 +234,20 @@ class Example:
 
         self.answers("no-context", "none", 0.04, 80, self.trained // 2, None, half=0.04)
 
+    def tasks(self) -> None:
+        """Several tasks, families and protocols: certified, censored and refused effective lengths among them."""
+        engine = "vllm 0.11" if "served" in self.card.plans else "transformers"
+        settings = map_settings(self.card.plans, self.trained, self.length, **self.card.config.get("example_map", {}))
+        self.rows += map_rows(self.run, settings, self.trained, self.length, engine)
+
+    def reach(self) -> None:
+        for label in self.card.plans:
+            if label != "crop":
+                note = "nowhere worse than cropping by more than 0.05 nats up to it"
+                more = {"ci_low": float(self.trained), "ci_high": float(self.length), "note": note}
+                self.row("safe_length", "prefix", label, float(self.trained), unit="tokens", **more)
+                self.row("use_length", "prefix", label, None, unit="tokens", note="no length at which it beats cropping")
+
     def share(self, label: str, length: int, depth: float) -> float:
         if length <= self.trained:
             return 0.9 - 0.1 * float(depth == 0.5)
@@ -264,7 +279,8 @@ def make_example(
     names = [f"document {i + 1}" for i in range(documents)] if isinstance(documents, int) else documents
     card = make_card(methods, trained, length, names, **fields)
     example = Example(out, card, trained=trained, length=length, window=window)
-    example.arrays(until=until)
+    if card.documents:
+        example.arrays(until=until)
     for part in parts if until is None else ():
         getattr(example, part)()
     example.write()
@@ -272,7 +288,17 @@ def make_example(
     return out
 
 
-if __name__ == "__main__":
+def make_tasks_run(out: Path, *, documents: int = 0, methods: Iterable[str] = ("none", "crop", "yarn"), **more: Any) -> Path:
+    """A run of `measure --tasks`, without texts where no documents are asked."""
+    parts = [*(("likelihood", "gains", "prices", "control", "reach") if documents else ()), "tasks"]
+    return make_example(out, methods=methods, documents=documents, parts=parts, verb="measure", **more)
+
+
+if __name__ == "__main__" and sys.argv[1] == "tasks":
+    config = {"example_map": {"num_depths": 11, "num_haystacks": 24, "modes": ("fixed", "grow", "single")}}
+    documents = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    make_tasks_run(Path(sys.argv[2]), documents=documents, trained=8192, length=16384, window=512, config=config)
+elif __name__ == "__main__":
     make_example(
         Path(sys.argv[1]),
         documents=int(sys.argv[2]) if len(sys.argv) > 2 else 1,

@@ -9,15 +9,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from example_run import METHODS, Example, make_card, make_example
+from example_run import METHODS, Example, make_card, make_example, make_tasks_run
 
 from ropewalk.core.errors import InputError, MachineError, SourceError
 from ropewalk.core.run import Run
 from ropewalk.report import page, write_report
-from ropewalk.report.page import PLOTS
+from ropewalk.report.page import PLOTS, TASKS
 
 Make = Callable[..., Path]
-SECTIONS = {"verdict", "headline", *(plot.name for plot in PLOTS), "run", "protocols", "findings"}
+SECTIONS = {"verdict", "headline", *(plot.name for plot in PLOTS), "run", "cost", "protocols", "findings"}
 
 
 class Reader(HTMLParser):
@@ -53,8 +53,8 @@ def read(path: Path) -> Reader:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a complete run, for tests that only read it."""
-    return write_report(make_example(tmp_path_factory.mktemp("finished") / "run"))
+    """The page of a run with likelihood and tasks, for tests that only read it."""
+    return write_report(make_tasks_run(tmp_path_factory.mktemp("finished") / "run", documents=1, methods=METHODS))
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_an_unfinished_run_says_so_first_and_shows_what_is_there(example: Make, 
     assert found.text.index("Unfinished") < found.text.index("Verdict")
     assert "3 of 5 method-and-document cells" in found.text
     assert ("--resume" in found.text) == (status != "running")
-    assert found.text.count("Not shown") == 4
+    assert found.text.count("Not shown") == 7
 
 
 def test_pictures_of_an_unfinished_run_are_drawn_from_what_is_there(example: Make) -> None:
@@ -197,7 +197,7 @@ def test_names_cannot_break_out_of_the_page(example: Make) -> None:
     )
     found = read(write_report(folder))
     assert "script" not in found.tags
-    assert found.tags.count("img") == len(PLOTS) - 1
+    assert found.tags.count("img") == len(PLOTS) - len(TASKS)
     assert '<script>alert("x")</script>' in found.text
     assert "漢字" in found.text
 

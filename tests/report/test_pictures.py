@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_run import METHODS, make_tasks_run
 
 from ropewalk.core.record import Record
 from ropewalk.report.facts import Facts
@@ -45,8 +46,8 @@ def test_dark_pictures_have_no_light_paper_left() -> None:
     assert recoloured(light, LIGHT, DARK) == f"fill: {DARK.surface}; stroke: {DARK.ink}; {PREFERRED['yarn']}".encode()
 
 
-def test_alts_and_captions_carry_numbers(example: Make) -> None:
-    found = facts(example())
+def test_alts_and_captions_carry_numbers(tmp_path: Path) -> None:
+    found = facts(make_tasks_run(tmp_path / "run", documents=1, methods=METHODS))
     for plot in PLOTS:
         assert plot.missing(found) is None
         assert any(c.isdigit() for c in plot.alt(found))
@@ -104,10 +105,10 @@ def test_groups_that_a_plan_leaves_alone_are_not_drawn(example: Make) -> None:
 
 def test_the_control_without_text_stands_under_the_map(example: Make) -> None:
     bands = maps(facts(example()))
-    assert [(b.protocol, b.metric) for b in bands] == [
-        ("multikey-branch", "retrieval_exact"),
-        ("multikey-branch", "retrieval_logprob"),
-        ("single-key", "retrieval_exact"),
+    assert [(b.protocol, b.kind) for b in bands] == [
+        ("multikey-branch", "score"),
+        ("single-key", "score"),
+        ("multikey-branch", "logprob"),
     ]
     assert bands[0].depths == (0.1, 0.3, 0.5, 0.7, 0.9, None)
     assert bands[0].cells["none", 256, None].value == 0.04

@@ -176,7 +176,7 @@ def test_an_untouched_model_that_never_falls_behind_is_called_so(example: Any) -
 
 def test_every_method_has_its_sentences(example: Any) -> None:
     sentences = verdict(Facts.of(Record.read(example())))
-    assert [s.subject for s in sentences] == ["", "", "pi", "ntk", "yarn"]
+    assert [s.subject for s in sentences] == ["", "", "pi", "ntk", "yarn", "What this run does not say"]
     assert all(s.text for s in sentences)
     empty = facts()
     empty.record.card.status = "running"

@@ -1,12 +1,15 @@
 """What a picture of the report must say: itself, in words for those who cannot see it, and in numbers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ropewalk.report.facts import Facts
 from ropewalk.report.html import Table
 from ropewalk.report.theme import Theme, printable
 from ropewalk.report.words import short_tokens
+
+MOST_TICKS = 6
 
 
 class Plot(ABC):
@@ -15,6 +18,8 @@ class Plot(ABC):
     name: ClassVar[str]
     """Its file's stem and its section's id."""
     title: ClassVar[str]
+    tabled: ClassVar[bool] = False
+    """Whether its numbers stand open on the page, also where there is nothing to draw."""
 
     @abstractmethod
     def missing(self, facts: Facts) -> str | None:
@@ -77,6 +82,26 @@ def mark_trained(axes: Any, facts: Facts, theme: Theme, *, text: bool = True) ->
             fontsize=8.5,
             color=theme.muted,
         )
+
+
+def length_axis(axes: Any, facts: Facts, lengths: Sequence[int], theme: Theme) -> None:
+    """Lengths of a grid as x, each step of the grid the same width, what is beyond the trained length shaded.
+
+    Few enough are named that the names do not touch: powers of two before the lengths between them.
+    """
+    from matplotlib.ticker import NullLocator
+
+    ticks = [n for n in lengths if n & (n - 1) == 0] or list(lengths)
+    step = -(-len(ticks) // MOST_TICKS)
+    shown = ticks[::-step][::-1]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(shown, [short_tokens(n) for n in shown])
+    axes.xaxis.set_minor_locator(NullLocator())
+    low, high = min(lengths) / 1.12, max(lengths) * 1.12
+    axes.set_xlim(low, high)
+    if facts.window_known and facts.trained_length < max(lengths):
+        axes.axvline(facts.trained_length, color=theme.muted, linewidth=1.1, linestyle=(0, (1, 1.5)), zorder=1.5)
+        axes.axvspan(facts.trained_length, high, color=theme.shade, zorder=0, linewidth=0)
 
 
 def method_name(label: str) -> str:

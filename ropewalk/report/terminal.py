@@ -1,0 +1,78 @@
+"""Effective lengths for the terminal: a line a task, a column a method, and the reasons of what is refused below."""
+
+import textwrap
+
+from ropewalk.report.cost import total_line
+from ropewalk.report.effective import THRESHOLD, Reading
+from ropewalk.report.facts import Facts
+from ropewalk.report.inside import not_asked, priced
+from ropewalk.report.plots.effective import every
+from ropewalk.report.words import short_tokens
+
+MOST_COLUMNS = 4
+"""Methods side by side; with more the table begins anew below."""
+ROOM = 34
+"""Columns that a task's name may use."""
+
+
+def effective_lines(facts: Facts, width: int) -> list[str]:
+    """The table with its heading and its reasons; empty where no task was asked."""
+    found = every(facts)
+    if not found:
+        return []
+    reasons = list(dict.fromkeys(r.reason for r in found if r.value is None))
+    labels = [label for label in facts.labels if any(r.method == label for r in found)]
+    lines = [
+        "",
+        *textwrap.wrap(
+            "effective length: certified tokens [longest not ruled out]; every tested length up to it keeps "
+            f"{THRESHOLD:.0%} of the untouched model's short score with 95% confidence",
+            width,
+        ),
+    ]
+    for first in range(0, len(labels), MOST_COLUMNS):
+        lines += table(found, labels[first : first + MOST_COLUMNS], reasons)
+    for index, reason in enumerate(reasons):
+        lines += textwrap.wrap(f"({index + 1}) {reason}", width, subsequent_indent="    ")
+    return [*lines, *short(facts, width), *textwrap.wrap(total_line(facts), width)]
+
+
+def table(found: list[Reading], labels: list[str], reasons: list[str]) -> list[str]:
+    """Some methods side by side."""
+    rows = [["task", *labels]]
+    for name in dict.fromkeys(r.title for r in found):
+        mine = {r.method: r for r in found if r.title == name}
+        rows.append([name, *(written(mine.get(label), reasons) for label in labels)])
+    rows = [[cut(row[0], ROOM), *(cut(cell, 18) for cell in row[1:])] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    drawn = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    drawn.insert(1, "-" * len(drawn[0]))
+    return drawn
+
+
+def written(one: Reading | None, reasons: list[str]) -> str:
+    """A length in a cell: `>= 16k`, `8k [12k]`, `none [2k]`, `refused (1)`."""
+    if one is None:
+        return "-"
+    if one.value is None:
+        return f"refused ({reasons.index(one.reason) + 1})"
+    if one.censored:
+        return f">= {short_tokens(one.value)}"
+    return f"{short_tokens(one.value) if one.value else 'none'} [{short_tokens(one.high or 0)}]"
+
+
+def short(facts: Facts, width: int) -> list[str]:
+    """What is not known of the price inside the window."""
+    if not facts.extensions or not facts.window_known:
+        return []
+    texts = [] if priced(facts) else ["The price inside the window was not measured in likelihood."]
+    texts += [not_asked(facts)] if not_asked(facts) else []
+    return [line for text in texts for line in textwrap.wrap(text, width)]
+
+
+def cut(text: str, room: int) -> str:
+    """A name cut in its middle, as its end tells variants apart as well as its beginning."""
+    return text if len(text) <= room else f"{text[: room - 3 - room // 3]}...{text[-(room // 3) :]}"
