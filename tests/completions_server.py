@@ -21,12 +21,14 @@ class CompletionsServer:
         self, answering: Answering, *, name: str = "tiny", encode: Callable[[str], list[int]] | None = None
     ) -> None:
         self.answering, self.name, self.encode = answering, name, encode
-        self.faults: list[Fault] = []
-        """Each spoils one completion, in their order."""
+        self.faults: list[Fault | None] = []
+        """What the next completions meet, in their order; None lets one pass."""
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.owner: str | None = "vllm"
         self.longest: int | None = None
+        self.no_room = False
+        """Whether an answer that is shorter than asked was cut for lack of room."""
         self.lists_models = self.takes_ids = self.gives_ids = self.counts = self.takes_extra = True
         self.adds = 0
         """Tokens put in front of each prompt."""
@@ -90,17 +92,12 @@ class Handler(BaseHTTPRequestHandler):
         with served.lock:
             served.bodies.append(self.body)
             served.keys.append(self.headers.get("Authorization"))
-            served.at_once += 1
-            served.most_at_once = max(served.most_at_once, served.at_once)
             fault = served.faults.pop(0) if served.faults else None
         try:
             time.sleep(served.seconds)
             (fault or Handler.answer)(self)
         except (BrokenPipeError, ConnectionResetError):
             pass
-        finally:
-            with served.lock:
-                served.at_once -= 1
 
     def answer(self) -> None:
         served, prompt = self.served, self.body["prompt"]
@@ -113,8 +110,21 @@ class Handler(BaseHTTPRequestHandler):
         if served.refuses_beyond is not None and len(ids) + self.body["max_tokens"] > served.refuses_beyond:
             return self.give(400, {"error": {"message": f"maximum context length is {served.refuses_beyond} tokens"}})
         read = [0] * served.adds + ids[-served.cuts_to :] if served.cuts_to else [0] * served.adds + ids
-        text, new = served.answering(read, self.body["max_tokens"])
-        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": "length"}
+        room = self.body["max_tokens"]
+        # Counted while it is worked on: an answer is with its reader before this thread goes on.
+        with served.lock:
+            served.at_once += 1
+            served.most_at_once = max(served.most_at_once, served.at_once)
+        try:
+            text, new = served.answering(read, room)
+        finally:
+            with served.lock:
+                served.at_once -= 1
+        choice: dict[str, Any] = {
+            "index": 0,
+            "text": text,
+            "finish_reason": "length" if served.no_room or len(new) == room else "stop",
+        }
         if extra and served.gives_ids:
             choice |= {"token_ids": new, "prompt_token_ids": read}
         content: dict[str, Any] = {"object": "text_completion", "choices": [choice]}

@@ -1,6 +1,7 @@
 """Verbs that measure: compare, measure, report."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,11 @@ def measure(
     lineage: Lineage | None = None,
     seed: int = 0,
     control_tokens: int = 0,
+    server: str | None = None,
+    served_model: str | None = None,
+    concurrency: int = 4,
+    timeout: float = 600.0,
+    base_run: str | Path | None = None,
     force: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
@@ -173,11 +179,15 @@ def measure(
     need them: `questions`, `conversations`, `templates`. `protocols` adds `disjoint`, `sliding-press` (with `window` and
     `stride`) or `yarn-truncate` to `prefix`.
 
+    With the address of a `server` the tasks are answered by what it serves (`served_model`, where it serves several):
+    `concurrency` questions at once, `timeout` seconds for each answer. Of `source` config and tokenizer are read. `base_run`
+    is the run folder of the untouched model whose short score an effective length is held against.
+
     Raises as `compare` does.
     """
     from ropewalk.measure.settings import DISJOINT, SLIDING, TRUNCATE, Settings
 
-    check_numbers(seed=seed, depths=depths, samples=samples)
+    check_numbers(seed=seed, depths=depths, samples=samples, concurrency=concurrency)
     known = (DISJOINT, SLIDING, TRUNCATE)
     for name in protocols:
         if name not in known:
@@ -193,28 +203,53 @@ def measure(
         raise LengthError(f"a likelihood needs at least 2 tokens, got {tokens}")
     if max(grid, default=0) > tokens:
         raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plan is for; leave it out")
+    served = {
+        "url": server, "served_model": served_model, "concurrency": concurrency, "base_run": base_run, "timeout": timeout
+    }  # fmt: skip
+    if not 0 < timeout < float("inf"):
+        raise InputError(f"a timeout is a number of seconds above 0, got {timeout}")
+    if server is None and (served_model or base_run):
+        raise InputError("--served-model and --base-run are of a server; give its address with --server")
+    if server is not None:
+        given = {"--method": method, "--protocol": protocols, "--control-tokens": control_tokens}
+        _check_served(names, given | {"--device": device != "auto", "--dtype": dtype != "auto"})
     specs = [method] if method not in (None, "none") else []
     # At or below the trained length there is nothing to crop.
-    labels = ["none", *(["crop"] if names and tokens > found.window_length else []), *specs]
-    plans = {label: find(label).plan(found, tokens) for label in labels}
+    labels = ["none" if server is None else "served", *(["crop"] if names and tokens > found.window_length else []), *specs]
+    plans = {label: find("none" if label == "served" else label).plan(found, tokens) for label in labels}
     asked = Tasks(
         names=names, lengths=grid, depths=depths, samples=samples, modes=tuple(modes), scoring=scoring, template=template,
         stop_early=stop_early, handed_in=handed_in or {},
     )  # fmt: skip
+    chosen = asked.settings(labels)
+    if server is not None and chosen is not None:
+        chosen = replace(chosen, untouched="served", base="none" if base_run else "served")
     settings = Settings(
         length=tokens, control_tokens=control_tokens, protocols=tuple(protocols), protocol_window=window,
-        protocol_stride=stride, map=asked.settings(labels), seed=seed,
+        protocol_stride=stride, map=chosen, seed=seed,
     )  # fmt: skip
     return _run(
         "measure", source, text, out, found, plans, settings, sources=asked.sources(),
-        device=device, dtype=dtype, force=force, resume=resume, progress=progress,
+        served=None if server is None else served, device=device, dtype=dtype, force=force, resume=resume, progress=progress,
     )  # fmt: skip
+
+
+def _check_served(names: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Raises `InputError` for what cannot be asked of a server."""
+    if not names:
+        raise InputError("a server gives no likelihood of a text; name --tasks")
+    for option, value in given.items():
+        if value:
+            raise InputError(
+                f"{option} has no meaning for a server, which computes what it was started with; leave it out "
+                "(ropewalk extend --flags prints the launch line of a method)"
+            )
 
 
 def _run(
     verb: str, source: str | Path, text: Sequence[str | Path], out: str | Path, found: Geometry, plans: dict[str, Plan],
     settings: Any, *, device: str, dtype: str, force: bool, resume: bool, progress: Progress | None,
-    notes: Sequence[str] = (), sources: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (), sources: Mapping[str, Any] | None = None, served: Mapping[str, Any] | None = None,
 ) -> list[Measurement]:  # fmt: skip
     """What compare and measure share: open, check, measure, derive the rows, and draw the report where matplotlib is."""
     if not isinstance(source, str | Path):
@@ -226,10 +261,15 @@ def _run(
     check_out(out, force=force, resume=resume)
     from ropewalk.api.running import Job
 
-    job = Job(
+    kind: Callable[..., Job] = Job
+    if served is not None:
+        from ropewalk.api.serving import ServedJob
+
+        kind = ServedJob
+    job = kind(
         verb=verb, source=source, text=text, out=out, geometry=found, plans=plans, settings=settings,
         device=device, dtype=dtype, force=force, resume=resume, progress=progress or Progress(), notes=tuple(notes),
-        sources=dict(sources or {}),
+        sources=dict(sources or {}), **(served or {}),
     )  # fmt: skip
     rows = job.run()
     if find_spec("matplotlib") is not None:

@@ -52,6 +52,19 @@ def add_measure(verbs: Any) -> None:
     parser.add_argument("--text", nargs="+", default=[], metavar="FILE", help="UTF-8 texts of at least the length")
     parser.add_argument("--length", help=f"of the plan, and how much of a text is scored: {LENGTH_HELP}")
     _add_running(parser, out_required=False)
+    parser.add_argument(
+        "--server", metavar="URL",
+        help="ask an OpenAI-compatible server, such as http://127.0.0.1:8000, for the answers to --tasks; SOURCE is then "
+        "the folder with config and tokenizer of what it serves",
+    )  # fmt: skip
+    parser.add_argument("--served-model", metavar="NAME", help="which model of the server (default: the only one it serves)")
+    parser.add_argument("--concurrency", type=int, default=4, help="questions that a server is asked at once (default 4)")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds a server has for an answer (default 600)")
+    parser.add_argument(
+        "--base-run", metavar="DIR",
+        help="an earlier run of the untouched model with the same tasks: its short score is what a served model's effective "
+        "length is held against",
+    )  # fmt: skip
     parser.add_argument("--method", help="put this method on; the untouched model is measured beside it")
     parser.add_argument(
         "--protocol", action="append", default=[], help="also disjoint, sliding-press or yarn-truncate; may be repeated"
@@ -97,6 +110,11 @@ def run_measure(args: argparse.Namespace) -> int:
         lineage=args.lineage,
         seed=args.seed,
         control_tokens=count(args.control_tokens),
+        server=args.server,
+        served_model=args.served_model,
+        concurrency=args.concurrency,
+        timeout=args.timeout,
+        base_run=args.base_run,
         force=args.force,
         resume=args.resume,
     )

@@ -59,6 +59,9 @@ class Reader(Protocol):
     def begin(self, cell: Cell, haystack: Haystack, scoring: Scored) -> bool:
         """Takes a cell in before its turn, and says whether the next one may come too."""
 
+    def drop(self, cell: Cell) -> None:
+        """Forgets a cell that was taken in and is not wanted any more."""
+
     def answers(self, cell: Cell, haystack: Haystack, scoring: Scored, progress: Progress) -> list[Answer]:
         """Answers in the order of the questions."""
 
@@ -93,6 +96,10 @@ class Prompts:
     def document(self, cell: Cell) -> Document | None:
         """Haystacks take the documents in turn, so that no single text decides."""
         return self.documents[cell.index % len(self.documents)] if self.documents else None
+
+    def template(self, haystack: Haystack) -> str:
+        """What the rows say of a haystack's form: its template, and whose words they are if not ours."""
+        return self.settings.template + ("" if haystack.wording == "own" else f", {haystack.wording}")
 
     def _prefix(self) -> Any:
         if self.documents:
@@ -149,6 +156,7 @@ def run_map(reader: Reader, prompts: Prompts, run: Run, progress: Progress, *, b
     todo = (cell for cell in cells(prompts.settings) if cell.key not in done and not stop.decided(cell))
     for cell, haystack, scoring in _begun(reader, prompts, todo, samples):
         if stop.decided(cell):
+            reader.drop(cell)
             continue
         with progress.task(f"{cell.task} {cell.protocol} {cell.length} {cell.label}", effort(cell.length)):
             began = time.monotonic()
@@ -233,7 +241,7 @@ def _samples(
             "references": list(question.references),
             "guess": find_task(cell.task).guess(question),
             "document": None if document is None else document.name,
-            "template": prompts.settings.template + ("" if haystack.wording == "own" else f", {haystack.wording}"),
+            "template": prompts.template(haystack),
             "engine": engine,
             "seconds": seconds,
             **answer.to_dict(),

@@ -149,6 +149,8 @@ def test_a_server_that_does_not_count_is_known(served):
 
 def test_an_answer_without_room_is_an_error(served):
     server = opened(served)
+    assert server.complete(PROMPT, 9).text == "abc"
+    served.no_room = True
     with pytest.raises(LengthError, match="cut an answer after 3 of 9 tokens for lack of room"):
         server.complete(PROMPT, 9)
 
