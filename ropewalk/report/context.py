@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ropewalk.report.effective import LIKELIHOOD
 from ropewalk.report.facts import Facts
 from ropewalk.report.html import Html, Table, element
 from ropewalk.report.words import MISSING, tokens
@@ -25,6 +26,22 @@ PROTOCOLS = {
     "yarn-truncate": (
         "The text is cut after N tokens for each N of a grid and read anew; the mean of window means and the token-weighted "
         "mean are both written, as they differ."
+    ),
+    "longppl": (
+        "Perplexity of the key tokens alone: those that an evaluator predicts much better with all the text before them "
+        "than with its last tokens only (LongPPL)."
+    ),
+    "repeated-text": (
+        "A text that repeats its first stretch is read beside the text as it goes on; a model that uses far text scores "
+        "better on the repeated one, at the same positions (Su)."
+    ),
+    "byod-sensitivity": (
+        "The first two of a passage's last three sentences are replaced by another passage's; the Jensen-Shannon divergence "
+        "of the next-token distributions over the last sentence (BYOD)."
+    ),
+    "sensitivity-by-distance": (
+        "One early sentence of the long text is replaced; the divergence is read at the first sentence that begins at least "
+        "as many tokens later as the length column says."
     ),
     "multikey-branch": (
         "Several keys are hidden in one text; each question is asked on the same prefilled cache, and an answer is right "
@@ -116,13 +133,13 @@ def protocols(facts: Facts) -> Html:
 
 
 def findings(facts: Facts) -> Html:
-    """What the checkpoint's owner should know, and every row that has no number."""
+    """What the checkpoint's owner should know, and every row without a number whose reason stands nowhere else."""
     card = facts.record.card
     rows = [[f.get("severity", "note"), f.get("field", ""), f.get("problem", ""), f.get("mend", "")] for f in card.findings]
     rows += [
         ["no number", f"{row.method}: {row.metric}, {row.protocol}", row.note or "", ""]
         for row in facts.record.measurements
-        if row.value is None
+        if row.value is None and row.metric not in ("effective_length", *LIKELIHOOD)
     ]
     if facts.within_document:
         problem = "intervals are within-document: they speak of the texts that were read, not of texts like them"

@@ -97,7 +97,8 @@ class Reading:
     def said(self) -> str:
         """The number in a few words: `at least 16,384`, `8,192 (12,288 not ruled out)`, `refused`."""
         if self.value is None:
-            return "refused"
+            # A length from the likelihood side is not refused: nothing of the kind was found.
+            return "none" if self.row.metric in LIKELIHOOD else "refused"
         if self.value == 0:
             return f"not certified at {self.shortest}" + self._open_end()
         if self.censored:

@@ -17,6 +17,7 @@ from ropewalk.report.facts import Facts, read_facts
 from ropewalk.report.headline import factor_text, gain_text, lines, price_text, retrieval_text
 from ropewalk.report.html import Html, Table, element, picture, raw
 from ropewalk.report.inside import checks, price_inside
+from ropewalk.report.others import others
 from ropewalk.report.plots.curves import CURVES
 from ropewalk.report.plots.effective import EFFECTIVE
 from ropewalk.report.plots.gain import GAIN
@@ -104,6 +105,7 @@ def render(facts: Facts, drawn: dict[str, tuple[bytes, bytes]]) -> str:
         section("verdict", "Verdict", *_verdict(facts)),
         *([side_by_side(facts)] if facts.tokens or not facts.asked else []),
         *(plot_section(plot, facts, drawn.get(plot.name)) for plot in ordered(facts) if shown(plot, facts)),
+        *([section("others", "Other numbers", *others(facts))] if others(facts) else []),
         *not_shown(facts),
         section("run", "What was run", *what_was_run(facts)),
         section("cost", "What it cost", element("p", total_line(facts)), cost(facts).html()),

@@ -7,7 +7,7 @@ without the task of it that falls short.
 from collections.abc import Iterable
 
 from ropewalk.report.effective import Reading
-from ropewalk.report.facts import Facts
+from ropewalk.report.facts import BASELINES, Facts
 from ropewalk.report.inside import difference, not_asked, priced, said
 from ropewalk.report.plots.effective import every, rank
 from ropewalk.report.scores import Asked, first_protocols
@@ -51,15 +51,15 @@ def reading_line(facts: Facts) -> str:
     found = first_protocol(facts)
     if not found:
         return ""
-    said_of = []
-    for label in [*facts.extensions, *(b for b in ("none", "crop") if b in facts.labels)]:
+    alike: dict[str, list[str]] = {}
+    for label in [*facts.extensions, *(b for b in BASELINES if b in facts.labels)]:
         mine = sorted(claims(r for r in found if r.method == label), key=lambda r: -(r.value or 0))
         if mine:
             more = f" and {len(mine) - NAMED} more, below" if len(mine) > NAMED else ""
             name = {"none": "the untouched model", "crop": "cropping"}.get(label, label)
-            said_of.append(f"{name} to {listed([claim(r) for r in mine[:NAMED]])}{more}")
-    if said_of:
-        return f"Certified to read: {'; '.join(said_of)}."
+            alike.setdefault(f"{listed([claim(r) for r in mine[:NAMED]])}{more}", []).append(name)
+    if alike:
+        return f"Certified to read: {'; '.join(f'{listed(names)} to {text}' for text, names in alike.items())}."
     reasons = list(dict.fromkeys(r.reason for r in found if r.value is None))
     if not reasons:
         return f"No method is certified to read even the shortest tested texts ({found[0].shortest} tokens)."
@@ -72,8 +72,9 @@ def reads(facts: Facts, label: str) -> list[str]:
     mine = [r for r in first_protocol(facts) if r.method == label]
     texts = []
     certified = [r for r in mine if r.value]
-    if certified:
-        texts.append(f"It is certified to read {'; '.join(_certified(r, certified) for r in claims(mine))}.")
+    # What the first sentence says of a baseline is not said again.
+    if certified and (label not in BASELINES or len(claims(mine)) > NAMED):
+        texts.append(f"It is certified to read {'; '.join(_certified(r, mine) for r in claims(mine))}.")
     low = [r for r in mine if r.value == 0]
     if low:
         texts.append(f"Not certified even at {low[0].shortest} tokens: {listed([r.plain for r in low])}.")
@@ -94,11 +95,11 @@ def shared_refusals(facts: Facts) -> list[tuple[str, tuple[str, ...]]]:
     return sorted(set.intersection(*by_method)) if by_method else []
 
 
-def _certified(one: Reading, certified: list[Reading]) -> str:
+def _certified(one: Reading, mine: list[Reading]) -> str:
     text = claim(one)
     if one.ruler not in ("none", tokens(one.value or 0)) and one.ruler != "–":
         text += f" (by RULER's rule {one.ruler})"
-    short = [r for r in certified if r.family == one.family and not r.is_family and (r.value or 0) < (one.value or 0)]
+    short = [r for r in mine if r.family == one.family and not r.is_family and (r.value or 0) < (one.value or 0)]
     if one.is_family and short:
         text += f", though {listed([r.plain for r in short])} alone {'falls' if len(short) == 1 else 'fall'} short of it"
     return text
@@ -181,8 +182,9 @@ def unsaid(facts: Facts) -> list[str]:
         texts.append(f"The sentences are of {listed(spoken)}; what was asked in other ways stands in the tables.")
     templates = sorted({r.template for r in facts.record.measurements if r.template})
     asked_in = f" in the template {listed(templates)}" if templates else ""
+    between = "A length between two of the tested ones is not certified. " if any(r.value for r in found) else ""
     texts.append(
-        f"A length between two of the tested ones is not certified. All is of this model, these wordings{asked_in} and seed "
+        f"{between}All is of this model, these wordings{asked_in} and seed "
         f"{facts.record.card.seed}; a task of the same family in other words may come out otherwise."
     )
     return texts

@@ -55,6 +55,10 @@ dt { font-weight: 600; margin-top: 0.6rem; }
 dd { margin: 0.1rem 0 0; }
 dl { margin: 0; }
 footer { color: var(--muted); font-size: 0.85rem; padding-bottom: 2.5rem; }
+@media (max-width: 44rem) {
+  picture { display: block; overflow-x: auto; }
+  picture img { max-width: none; width: 44rem; }
+}
 @media print {
   body { background: none; font-size: 10.5pt; }
   section { border: 0; padding: 0; margin: 0 0 1.4rem; border-radius: 0; }
@@ -62,6 +66,7 @@ footer { color: var(--muted); font-size: 0.85rem; padding-bottom: 2.5rem; }
   h2 { break-after: avoid; }
   details:not([open]) { display: none; }
   .scroll { overflow: visible; }
+  img { max-height: 23cm; width: auto; }
   #headline table { font-size: 7.6pt; }
 }
 """

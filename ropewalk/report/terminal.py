@@ -58,7 +58,7 @@ def written(one: Reading | None, reasons: list[str]) -> str:
     if one is None:
         return "-"
     if one.value is None:
-        return f"refused ({reasons.index(one.reason) + 1})"
+        return f"{one.said} ({reasons.index(one.reason) + 1})"
     if one.censored:
         return f">= {short_tokens(one.value)}"
     return f"{short_tokens(one.value) if one.value else 'none'} [{short_tokens(one.high or 0)}]"

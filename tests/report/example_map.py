@@ -86,13 +86,13 @@ class Samples:
 
 
 def map_settings(methods: Iterable[str], trained: int, length: int, **more: Any) -> MapSettings:
-    """Settings of a map that can certify: eight haystacks of five depths are worth 28 answers."""
+    """Settings of a map that can certify: twelve haystacks of five depths are worth 42 answers or more."""
     content: dict[str, Any] = {
         "methods": tuple(m for m in methods if m in ("none", "crop", "yarn", "served")),
         "lengths": lengths_of(trained, length),
         "tasks": TASKS,
         "num_depths": 5,
-        "num_haystacks": 8,
+        "num_haystacks": 12,
         "check_branches": True,
     }
     return MapSettings(**(content | more))

@@ -57,7 +57,7 @@ class _Curves(Plot):
 
     def size(self, facts: Facts) -> tuple[float, float]:
         shown = panels(facts)[:MOST]
-        return (9.6 if len(shown) > 1 else 6.4, 1.35 + 2.1 * math.ceil(len(shown) / PER_ROW))
+        return (9.6 if len(shown) > 1 else 8.6, 1.6 + 2.1 * math.ceil(len(shown) / PER_ROW))
 
     def draw(self, figure: Any, facts: Facts, theme: Theme) -> None:
         shown = panels(facts)[:MOST]
@@ -77,7 +77,7 @@ class _Curves(Plot):
         names = [method_name(label) for label in order]
         rest = [name for name in drawn if name not in order]
         handles = [drawn[name] for name in [*order, *rest]]
-        figure.legend(handles, [*names, *rest], loc="outside lower center", ncols=min(6, len(handles)))
+        figure.legend(handles, [*names, *rest], loc="outside lower center", ncols=min(5, len(handles)))
 
     def caption(self, facts: Facts) -> str:
         text = (

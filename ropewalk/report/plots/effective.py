@@ -48,7 +48,7 @@ class _Effective(Plot):
             draw_reading(axes, one, y, lengths, strokes(facts.labels, theme)[one.method], theme)
         length_axis(axes, facts, lengths, theme)
         # Room for the words beside the lines.
-        axes.set_xlim(right=max(lengths) * 2 ** (0.55 * len(_span(lengths))))
+        axes.set_xlim(right=max(lengths) * 2 ** (0.42 * len(_span(lengths))))
         axes.set_yticks([place for place, _ in titles], [printable(name) for _, name in titles])
         axes.set_ylim(y + 0.8, -0.8)
         axes.grid(axis="y", visible=False)
@@ -135,7 +135,7 @@ def draw_reading(axes: Any, one: Reading, y: float, lengths: list[int], stroke: 
     start = min(lengths)
     if one.value is None:
         axes.plot([start], [y], marker="x", markersize=5, color=stroke.colour, linestyle="none")
-        text, at = f"refused: {_short(one.reason)}", start
+        text, at = f"{one.said}: {_short(one.reason)}", start
     else:
         value, at = one.value or start, max(one.value or start, one.high or start)
         axes.plot([start, value], [y, y], color=stroke.colour, linewidth=1.0, alpha=0.35 if one.value else 0.0)

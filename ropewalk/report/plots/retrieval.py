@@ -18,7 +18,7 @@ TALLEST = 12.5
 """Inches of maps before the rest is left to the table."""
 MOST_DEPTHS = 24
 """Depths that the table has columns for."""
-FEW = 4
+FEW = 3
 """With more tasks than these the cells are low and carry their share alone."""
 
 
