@@ -297,6 +297,8 @@ def _address(url: str) -> tuple[str, str, int | None, str, bool]:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InputError(f"the server's address carries more than host and path; a key is read from {KEY}")
     path = parts.path or "/v1"
+    if not path.isascii() or any(letter <= " " or letter == "\x7f" for letter in said):
+        raise InputError(f"the server's address {url!r} has characters that no address has; it looks like http://host:8000")
     return f"{parts.scheme}://{parts.netloc}{path}", host, port, path, parts.scheme == "https"
 
 

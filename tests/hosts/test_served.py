@@ -211,7 +211,17 @@ def test_a_key_with_a_line_break_inside_is_refused_unsaid(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "url", ["127.0.0.1:8000", "ftp://host", "http://", "http://host:port", "http://me:word@host", "http://host/v1?key=1", ""]
+    "url",
+    [
+        "127.0.0.1:8000",
+        "ftp://host",
+        "http://",
+        "http://host:port",
+        "http://me:word@host",
+        "http://host/v1?key=1",
+        "",
+        "http://host/a b",
+    ],
 )
 def test_an_address_that_cannot_be_used_is_refused(url):
     with pytest.raises(InputError, match="address"):
