@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from ropewalk.core.errors import MethodError
 from ropewalk.core.progress import Progress
 from ropewalk.data.tasks.task import Haystack
@@ -44,6 +46,9 @@ class LocalReader:
         """Answers in the order of the questions; without any context for that control."""
         subject = self.subject
         if cell.protocol == NO_CONTEXT:
+            bare = without_context(haystack)
+            if bare is not None:
+                return answer_all(subject.forward, subject.tokenizer, bare, scoring=scoring)
             return [
                 answer_alone(subject.forward, subject.tokenizer, haystack.head, question, scoring=scoring)
                 for question in haystack.questions
@@ -60,3 +65,19 @@ class LocalReader:
                 subject.forward, subject.tokenizer, haystack, scoring=scoring, keep_last=subject.keeps(cell.label),
                 tick=progress.at,
             )  # fmt: skip
+
+
+def without_context(haystack: Haystack) -> Haystack | None:
+    """The questions alone, as one haystack: what all begin with is its context, so the ids are a prompt's own.
+
+    None where they begin with nothing alike: there is no cache to branch from.
+    """
+    asked = [question.question for question in haystack.questions]
+    shared = 0
+    while shared < min(ids.size for ids in asked) - 1 and len({int(ids[shared]) for ids in asked}) == 1:
+        shared += 1
+    if not haystack.head.size + shared:
+        return None
+    context = np.concatenate([haystack.head, asked[0][:shared]])
+    questions = tuple(replace(question, question=question.question[shared:], stage=0) for question in haystack.questions)
+    return replace(haystack, context=context, questions=questions, cuts=(int(context.size),), lengths=haystack.lengths[:1])
