@@ -31,6 +31,8 @@ TITLES = {
     "2104.09864": "Su et al. 2021, RoFormer: Enhanced Transformer with Rotary Position Embedding",
     "2108.12409": "Press et al. 2021, Train Short, Test Long: Attention with Linear Biases Enables Input Length "
     "Extrapolation",
+    "2306.13651": "Jain et al. 2023, Bring Your Own Data! Self-Supervised Evaluation of Large Language Models",
+    "2410.23771": "Fang et al. 2024, What is Wrong with Perplexity for Long-context Language Modeling?",
     "2305.16300": "Mohtashami and Jaggi 2023, Landmark Attention: Random-Access Infinite Context Length for Transformers",
     "2306.15595": "Chen et al. 2023, Extending Context Window of Large Language Models via Positional Interpolation",
     "2308.14508": "Bai et al. 2023, LongBench: A Bilingual, Multitask Benchmark for Long Context Understanding",

@@ -19,7 +19,7 @@ from ropewalk.hosts import folder, live
 from ropewalk.measure.comparison import Subject, outstanding_cells, run_cells
 from ropewalk.measure.map_rows import MapRows
 from ropewalk.measure.maps import Prompts, cells, outstanding, run_map
-from ropewalk.measure.protocols import protocol_rows, run_protocols, windows_of
+from ropewalk.measure.protocols import check_protocols, protocol_rows, run_protocols
 from ropewalk.measure.readers import LocalReader
 from ropewalk.measure.rows import Facts, Rows
 from ropewalk.measure.settings import CROP, Settings
@@ -109,8 +109,7 @@ class Job:
             for length in {min(subject.window, settings.length), settings.length}:
                 with subject.put_on(label, length):
                     pass
-        for protocol in settings.protocols:
-            windows_of(protocol, settings, subject.window)
+        check_protocols(subject, documents, settings)
         if settings.map is not None:
             prompts, reader = self._prompts(subject.tokenizer, documents), LocalReader(subject)
             seen = set()

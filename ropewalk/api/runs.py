@@ -70,6 +70,7 @@ def compare(
     depths: int = 5,
     haystacks: int = 1,
     modes: Sequence[str] = ("fixed",),
+    protocols: Sequence[str] = (),
     force: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
@@ -78,6 +79,7 @@ def compare(
 
     `none` and `crop` are always carried. `retrieval` names the methods of the retrieval map (default: none, crop, and yarn
     or else the last method; an empty list for no map), `lengths` its lengths (default: half the trained length and all).
+    `protocols` adds likelihood protocols as in `measure`.
 
     Raises `InputError`s before any folder is made, `MachineError` where the machine gives up: then `resume` goes on.
     """
@@ -103,8 +105,10 @@ def compare(
         chosen = []
     if max(grid, default=0) > tokens:
         raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plans are for; leave it out")
-    from ropewalk.measure.settings import Settings
+    from ropewalk.measure.probes import split_protocols
+    from ropewalk.measure.settings import DISJOINT, SLIDING, TRUNCATE, Settings
 
+    windowed, probes = split_protocols(protocols, (DISJOINT, SLIDING, TRUNCATE))
     asked_map = Tasks(
         names=("needle",), lengths=tuple(sorted(set(grid))), depths=depths, samples=haystacks, modes=tuple(modes)
     )
@@ -112,6 +116,8 @@ def compare(
         length=tokens,
         crop_windows=crop_windows,
         control_tokens=control_tokens,
+        protocols=windowed,
+        probes=probes,
         map=asked_map.settings(chosen) if chosen else None,
         seed=seed,
     )
@@ -177,7 +183,8 @@ def measure(
     window is there, and with tasks `crop` too. `lengths` are the map's (default: the grid 2^k, 3*2^(k-1) from a quarter of
     the trained length to `length`), `samples` its haystacks for each length. `handed_in` names files for the tasks that
     need them: `questions`, `conversations`, `templates`. `protocols` adds `disjoint`, `sliding-press` (with `window` and
-    `stride`) or `yarn-truncate` to `prefix`.
+    `stride`), `yarn-truncate`, and with options after a colon `longppl`, `repeated-text`, `byod-sensitivity` and
+    `sensitivity-by-distance` to `prefix`.
 
     With the address of a `server` the tasks are answered by what it serves (`served_model`, where it serves several):
     `concurrency` questions at once, `timeout` seconds for each answer. Of `source` config and tokenizer are read. `base_run`
@@ -185,13 +192,11 @@ def measure(
 
     Raises as `compare` does.
     """
+    from ropewalk.measure.probes import split_protocols
     from ropewalk.measure.settings import DISJOINT, SLIDING, TRUNCATE, Settings
 
     check_numbers(seed=seed, depths=depths, samples=samples, concurrency=concurrency)
-    known = (DISJOINT, SLIDING, TRUNCATE)
-    for name in protocols:
-        if name not in known:
-            raise InputError(f"unknown protocol {name!r}; known are prefix (always), {', '.join(known)}")
+    windowed, probes = split_protocols(protocols, (DISJOINT, SLIDING, TRUNCATE))
     found, names = geometry(source, lineage=lineage), split_tasks(tasks)
     if method == "crop":
         raise MethodError("crop is a baseline; with --tasks it is always measured")
@@ -225,7 +230,7 @@ def measure(
     if server is not None and chosen is not None:
         chosen = replace(chosen, untouched="served", base="none" if base_run else "served")
     settings = Settings(
-        length=tokens, control_tokens=control_tokens, protocols=tuple(protocols), protocol_window=window,
+        length=tokens, control_tokens=control_tokens, protocols=windowed, probes=probes, protocol_window=window,
         protocol_stride=stride, map=chosen, seed=seed,
     )  # fmt: skip
     return _run(

@@ -8,6 +8,11 @@ from typing import Any
 
 from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, count, print_json
 
+PROTOCOL_HELP = (
+    "also disjoint, sliding-press, yarn-truncate, longppl, repeated-text, byod-sensitivity or sensitivity-by-distance; the "
+    "last four take options, such as longppl:context=2048 (docs/likelihood.md); may be repeated"
+)
+
 
 def _add_running(parser: Any, *, out_required: bool = True) -> None:
     """What measure and compare share."""
@@ -66,9 +71,7 @@ def add_measure(verbs: Any) -> None:
         "length is held against",
     )  # fmt: skip
     parser.add_argument("--method", help="put this method on; the untouched model is measured beside it")
-    parser.add_argument(
-        "--protocol", action="append", default=[], help="also disjoint, sliding-press or yarn-truncate; may be repeated"
-    )
+    parser.add_argument("--protocol", action="append", default=[], metavar="P", help=PROTOCOL_HELP)
     parser.add_argument("--window", help="window of disjoint and sliding-press (default: the trained length)")
     parser.add_argument("--stride", default="256", help="stride of sliding-press (default 256)")
     parser.add_argument("--control-tokens", default="0", help="tokens of the float32 control (default 0: none)")
@@ -160,6 +163,7 @@ def add_compare(verbs: Any) -> None:
         help="all needles in one haystack (fixed, default), one haystack for all lengths, or one prompt for each needle; "
         "may be repeated",
     )  # fmt: skip
+    parser.add_argument("--protocol", action="append", default=[], metavar="P", help=PROTOCOL_HELP)
     parser.set_defaults(verb=run_compare)
 
 
@@ -186,6 +190,7 @@ def run_compare(args: argparse.Namespace) -> int:
         depths=args.depths,
         haystacks=args.haystacks,
         modes=args.mode or ["fixed"],
+        protocols=[name for name in args.protocol if name != "prefix"],
         force=args.force,
         resume=args.resume,
     )

@@ -1,9 +1,11 @@
-"""Likelihood by other people's protocols, run as they run them: `disjoint`, `sliding-press`, `yarn-truncate`.
+"""Likelihood by other people's protocols, run as they run them: `disjoint`, `sliding-press`, `yarn-truncate`, and probes.
 
 Two tools that call different things perplexity cannot be compared, so each protocol has its name in every row and two
 means:
 `perplexity` weighs every scored token alike, `perplexity_window_mean` is exp of the mean of the windows' means, as
 YaRN's repository prints it (a window of 256 tokens weighs as much there as one of 32k).
+
+Protocols with options of their own (`probes.py`) live in modules of their own: `key_tokens`, `repetition`, `sensitivity`.
 
 `yarn-truncate` with a static plan gives the numbers of `prefix` at many times its price; it is here to show that.
 """
@@ -12,12 +14,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ropewalk.core.errors import TextError
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
-from ropewalk.measure import statistics
+from ropewalk.measure import key_tokens, repetition, sensitivity, sensitivity_by_distance, statistics
 from ropewalk.measure.comparison import Subject, score_window
+from ropewalk.measure.probes import ByDistance, KeyTokens, Passages, RepeatedText
 from ropewalk.measure.rows import Rows, exponential
 from ropewalk.measure.settings import DISJOINT, SLIDING, Settings
 from ropewalk.measure.windows import Window, disjoint_windows, sliding_windows, truncated_windows
@@ -31,6 +35,56 @@ def windows_of(protocol: str, settings: Settings, window: int) -> list[Window]:
     if protocol == SLIDING:
         return sliding_windows(settings.length, size, settings.protocol_stride)
     return truncated_windows(settings.length, settings.num_points)
+
+
+def check_protocols(subject: Subject, documents: Sequence[Document], settings: Settings) -> None:
+    """Everything about the protocols that can be refused. Raises `InputError`s."""
+    for protocol in settings.protocols:
+        windows_of(protocol, settings, subject.window)
+    if settings.probes.asked and not documents:
+        raise TextError(f"{settings.probes.asked[0].id} reads texts and none was given; say --text FILE")
+    for probe in settings.probes.asked:
+        match probe:
+            case KeyTokens():
+                key_tokens.check(probe, subject, settings)
+            case RepeatedText():
+                repetition.check(probe, subject, settings)
+            case Passages():
+                sensitivity.check_pairs(probe, subject, documents, settings)
+            case ByDistance():
+                sensitivity_by_distance.check_distance(probe, subject, documents, settings)
+
+
+def run_probes(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress) -> None:
+    """The cells of every probe asked for that are not on disk."""
+    for probe in settings.probes.asked:
+        match probe:
+            case KeyTokens():
+                for document in documents:
+                    key_tokens.run_key_tokens(probe, subject, document, settings, run, progress)
+            case RepeatedText():
+                for document in documents:
+                    repetition.run_repetition(probe, subject, document, settings, run, progress)
+            case Passages():
+                sensitivity.run_pairs(probe, subject, documents, settings, run, progress)
+            case ByDistance():
+                sensitivity_by_distance.run_distance(probe, subject, documents, settings, run, progress)
+
+
+def probe_rows(rows: Rows) -> list[Measurement]:
+    """The rows of every probe asked for, from what its cells left on disk."""
+    made: list[Measurement] = []
+    for probe in rows.settings.probes.asked:
+        match probe:
+            case KeyTokens():
+                made += key_tokens.key_token_rows(probe, rows)
+            case RepeatedText():
+                made += repetition.repetition_rows(probe, rows)
+            case Passages():
+                made += sensitivity.pair_rows(rows)
+            case ByDistance():
+                made += sensitivity_by_distance.distance_rows(probe, rows)
+    return made
 
 
 def run_protocols(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress) -> None:
@@ -49,10 +103,11 @@ def run_protocols(subject: Subject, documents: Sequence[Document], settings: Set
                         sums[index] = nll.astype(np.float64).sum(), nll.size
                         progress.at((index + 1) / len(windows))
                 run.save(protocol, label, document.name, sums.astype(np.float32))
+    run_probes(subject, documents, settings, run, progress)
 
 
 def protocol_rows(rows: Rows) -> list[Measurement]:
-    """Both means of every protocol: one row for the text, or for `yarn-truncate` one for each length."""
+    """Both means of every protocol: one row for the text, or for `yarn-truncate` one for each length; and the probes'."""
     made: list[Measurement] = []
     for protocol in rows.settings.protocols:
         windows = windows_of(protocol, rows.settings, rows.window)
@@ -65,7 +120,7 @@ def protocol_rows(rows: Rows) -> list[Measurement]:
                 low, high = windows[group[0]].low, windows[group[-1]].end
                 cells = np.stack([s[list(group)] for s in sums]).astype(np.float64)
                 made += _two_means(rows, protocol, label, cells, low, high)
-    return made
+    return made + probe_rows(rows)
 
 
 def _two_means(rows: Rows, protocol: str, label: str, cells: np.ndarray, low: int, high: int) -> list[Measurement]:

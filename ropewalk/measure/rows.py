@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
-from ropewalk.measure import statistics
+from ropewalk.measure import power_law, statistics
+from ropewalk.measure.effective import SAFE_MARGIN, reach
 from ropewalk.measure.settings import CONTROL, CROP, NONE, Settings
 from ropewalk.measure.windows import Window, crop_windows
 
@@ -60,7 +61,9 @@ class Rows:
             rows += self.curve(label, series)
             if label not in self.crops and label not in self.by_length:
                 rows += self.perplexity(label, series)
-            rows += self.net_gain(label, series)
+                rows += self.power_law(label, series)
+            gains = self.net_gain(label, series)
+            rows += gains + self.reach(label, gains[:-1])
             rows += self.price(label)
         rows += self.control()
         return rows
@@ -135,6 +138,36 @@ class Rows:
                     position_high=end,
                 )
             )
+        return rows
+
+    def power_law(self, label: str, series: Arrays) -> list[Measurement]:
+        """Llama 2 Long's law of loss against context: three numbers, or three times the reason why there are none."""
+        found = power_law.fit(list(series.values()))
+        rows = []
+        for name, unit in zip(power_law.NAMES, ("tokens", "exponent", "nats/token"), strict=True):
+            where = {"position_low": power_law.SHORTEST, "position_high": self.settings.length}
+            estimate = found.estimates.get(name, NOTHING)
+            row = self.row(f"power_law_{name}", "prefix", unit, label, estimate, **where)
+            rows.append(row if found.refused is None else dataclasses.replace(row, value=None, note=found.refused))
+        return rows
+
+    def reach(self, label: str, gains: list[Measurement]) -> list[Measurement]:
+        """SAFE and USE lengths from the gain over cropping by window, whose end is how much was read."""
+        if label in self.crops or self.settings.length <= self.window:
+            return []
+        bounds = {int(g.position_high or 0): (g.ci_low, g.ci_high) for g in gains}
+        certified = reach(bounds)
+        # The same rules on the upper ends: what is not ruled out.
+        possible = reach({n: (high, high) for n, (_, high) in bounds.items()})
+        rows = []
+        for name in ("safe", "use"):
+            value: int | None = getattr(certified, name)
+            estimate = statistics.Estimate(
+                value=math.nan if value is None else value, n=max((g.n for g in gains), default=0),
+                num_clusters=min((g.num_clusters for g in gains), default=0), num_tokens=sum(g.num_tokens for g in gains),
+                stderr=None, ci_low=value, ci_high=getattr(possible, name), note=reach_note(name, value, bounds),
+            )  # fmt: skip
+            rows.append(self.row(f"{name}_length", "crop-window", "tokens", label, estimate, reference=CROP))
         return rows
 
     def crop_windows(self) -> list[Window]:
@@ -270,6 +303,21 @@ class Rows:
             versions=dict(self.facts.versions),
             **fields,
         )
+
+
+def reach_note(name: str, value: int | None, bounds: Mapping[int, tuple[float | None, float | None]]) -> str:
+    """What a SAFE or USE length says, or why there is none."""
+    if not bounds:
+        return "crop was not measured beside this method, and the length is against it; compare and measure --tasks do"
+    rule = {
+        "safe": f"up to here reading all is nowhere worse than cropping by more than {SAFE_MARGIN} nats/token",
+        "use": "the largest length at which reading all is better than cropping",
+    }[name]
+    how = f"{rule}, by the lower 95% ends at {len(bounds)} lengths; the upper end is what is not ruled out"
+    if value is None:
+        blind = sum(low is None for low, _ in bounds.values())
+        return f"none of {len(bounds)} lengths is certified" + (f" ({blind} have no interval)" if blind else "") + f"; {how}"
+    return how + ("; the longest that was tested: at least this" if value == max(bounds) else "")
 
 
 def stretches(series: NDArray[np.float32]) -> list[tuple[int, int]]:

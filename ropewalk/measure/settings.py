@@ -1,9 +1,10 @@
 """What shapes a run beside the plans and the texts, and the labels and protocols that have a meaning of their own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ropewalk.data.tasks.encoding import Template
+from ropewalk.measure.probes import Probes
 from ropewalk.measure.windows import TARGETS
 
 NONE, CROP, CONTROL = "none", "crop", "none@float32"
@@ -74,4 +75,6 @@ class Settings:
     """Window of `disjoint` and `sliding-press`; the old window where nothing is said."""
     protocol_stride: int = 256
     """Stride of `sliding-press`: the papers' S."""
+    probes: Probes = field(default_factory=Probes)
+    """Likelihood protocols that have options of their own."""
     seed: int = 0
