@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ropewalk.core.record import Measurement, Record
 from ropewalk.report.facts import Facts
-from ropewalk.report.terminal import cut, effective_lines
-from ropewalk.report.words import MINUS, MISSING, basis, interval, number, short_tokens, tokens
+from ropewalk.report.terminal import effective_lines
+from ropewalk.report.words import MINUS, MISSING, basis, cut, interval, number, short_tokens, tokens
 
 WIDTH = 120
 """Columns of a terminal that the table may use."""

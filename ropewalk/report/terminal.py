@@ -7,7 +7,7 @@ from ropewalk.report.effective import THRESHOLD, Reading
 from ropewalk.report.facts import Facts
 from ropewalk.report.inside import not_asked, priced
 from ropewalk.report.plots.effective import every
-from ropewalk.report.words import short_tokens
+from ropewalk.report.words import cut, short_tokens
 
 MOST_COLUMNS = 4
 """Methods side by side; with more the table begins anew below."""
@@ -71,8 +71,3 @@ def short(facts: Facts, width: int) -> list[str]:
     texts = [] if priced(facts) else ["The price inside the window was not measured in likelihood."]
     texts += [not_asked(facts)] if not_asked(facts) else []
     return [line for text in texts for line in textwrap.wrap(text, width)]
-
-
-def cut(text: str, room: int) -> str:
-    """A name cut in its middle, as its end tells variants apart as well as its beginning."""
-    return text if len(text) <= room else f"{text[: room - 3 - room // 3]}...{text[-(room // 3) :]}"

@@ -82,3 +82,8 @@ def judged(row: Measurement | None) -> str:
     if row.ci_low is None or row.ci_high is None or row.ci_low <= 0.0 <= row.ci_high:
         return "undecided"
     return "above" if row.ci_low > 0.0 else "below"
+
+
+def cut(text: str, room: int) -> str:
+    """A name cut in its middle, as its end tells variants apart as well as its beginning."""
+    return text if len(text) <= room else f"{text[: room - 3 - room // 3]}...{text[-(room // 3) :]}"

@@ -12,14 +12,16 @@ from ropewalk.core.record import Measurement
 from ropewalk.report.effective import THRESHOLD
 from ropewalk.report.facts import Facts
 from ropewalk.report.html import Table
-from ropewalk.report.plots.plot import Plot, length_axis, method_name
+from ropewalk.report.plots.plot import Plot, legend_below, length_axis, method_name
 from ropewalk.report.scores import Asked, for_pictures, title
 from ropewalk.report.theme import Stroke, Theme, printable, strokes
-from ropewalk.report.words import listed, number, tokens, with_interval
+from ropewalk.report.words import cut, listed, number, tokens, with_interval
 
 PER_ROW = 3
 MOST = 12
 """Panels; tasks beyond them stand in the table."""
+TITLE = 34
+"""Letters of a panel's title."""
 NAMES = {"score": "score", "choice": "choice"}
 
 
@@ -77,13 +79,13 @@ class _Curves(Plot):
         names = [method_name(label) for label in order]
         rest = [name for name in drawn if name not in order]
         handles = [drawn[name] for name in [*order, *rest]]
-        figure.legend(handles, [*names, *rest], loc="outside lower center", ncols=min(5, len(handles)))
+        legend_below(figure, handles, [*names, *rest])
 
     def caption(self, facts: Facts) -> str:
         text = (
             "Share of what was asked for that was found, over all depths; bands are 95% intervals that know that answers "
-            f"of one haystack are not independent. Dashed: {THRESHOLD:.0%} of the untouched model's short score, the line "
-            "that an effective length must stay above with its whole interval."
+            f"of one haystack are not independent. Dashed: {THRESHOLD:.0%} of s0, the untouched model's short score, which "
+            "an effective length must stay above with its whole interval."
         )
         if facts.window_known and any(max(p.lengths) > facts.trained_length for p in panels(facts)):
             text += f" Shaded: beyond the {tokens(facts.trained_length)} trained tokens."
@@ -153,7 +155,7 @@ def draw_panel(axes: Any, panel: Panel, facts: Facts, theme: Theme) -> dict[str,
     axes.set_ylim(-0.03, 1.03)
     axes.set_yticks([0, 0.5, 1])
     axes.tick_params(labelsize=8)
-    axes.set_title(printable(panel.name), fontsize=9, fontweight="bold")
+    axes.set_title(cut(printable(panel.name), TITLE), fontsize=9, fontweight="bold")
     short, control = panel.asked.short, panel.asked.control
     if panel.kind == "score" and short is not None and short.value and not panel.asked.never:
         line = axes.axhline(THRESHOLD * short.value, color=theme.muted, linewidth=1.0, linestyle=(0, (5, 3)))
@@ -162,7 +164,7 @@ def draw_panel(axes: Any, panel: Panel, facts: Facts, theme: Theme) -> dict[str,
             f"s0 {number(short.value, 2)}", (0.98, THRESHOLD * short.value), xycoords=("axes fraction", "data"), va="bottom",
             xytext=(0, 1), textcoords="offset points", ha="right", fontsize=7, color=theme.muted,
         )  # fmt: skip
-        drawn[f"{THRESHOLD:.0%} of s0, the untouched short score"] = line
+        drawn[f"{THRESHOLD:.0%} of s0"] = line
     if panel.kind == "score" and control is not None and control.value is not None:
         line = axes.axhline(control.value, color=theme.muted, linewidth=1.0, linestyle=(0, (1, 3)))
         drawn["without the text"] = line

@@ -5,11 +5,13 @@ from typing import Any
 from ropewalk.report.effective import THRESHOLD, Reading, readings
 from ropewalk.report.facts import Facts
 from ropewalk.report.html import Table
-from ropewalk.report.plots.plot import Plot, length_axis, method_name
+from ropewalk.report.plots.plot import Plot, legend_below, length_axis, method_name
 from ropewalk.report.scores import PROTOCOLS
 from ropewalk.report.theme import Theme, printable, strokes
-from ropewalk.report.words import MISSING, listed
+from ropewalk.report.words import MISSING, cut, listed
 
+TITLE = 36
+"""Letters of a task's name."""
 MOST = 36
 """Lines drawn; families come before their tasks, and what is left stands in the table."""
 
@@ -49,12 +51,12 @@ class _Effective(Plot):
         length_axis(axes, facts, lengths, theme)
         # Room for the words beside the lines.
         axes.set_xlim(right=max(lengths) * 2 ** (0.42 * len(_span(lengths))))
-        axes.set_yticks([place for place, _ in titles], [printable(name) for _, name in titles])
+        axes.set_yticks([place for place, _ in titles], [cut(printable(name), TITLE) for _, name in titles])
         axes.set_ylim(y + 0.8, -0.8)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("length (tokens)")
         labels = [label for label in facts.labels if any(r.method == label for r in found)]
-        figure.legend(_handles(labels, facts, theme), [method_name(n) for n in labels], loc="outside lower center", ncols=6)
+        legend_below(figure, _handles(labels, facts, theme), [method_name(n) for n in labels])
 
     def caption(self, facts: Facts) -> str:
         text = (

@@ -11,13 +11,15 @@ from ropewalk.core.record import Measurement
 from ropewalk.report.facts import Facts
 from ropewalk.report.scores import Cell
 from ropewalk.report.theme import Theme, printable
-from ropewalk.report.words import MINUS, number, short_tokens
+from ropewalk.report.words import MINUS, cut, number, short_tokens
 
 PER_ROW = 4
 """Maps side by side before a new row begins."""
 ROOM_BESIDE, ROOM_BELOW, ROOM_SHARE = 0.75, 0.34, 0.2
 """Inches a cell must be wide to hold share and n side by side, one above the other, or the share alone."""
 KINDS = {"score": "share found", "choice": "choice", "logprob": "mean log-probability"}
+LETTERS = 11
+"""Letters of a title that fit an inch."""
 LIGHTEST = 0.5
 """Luminance above which a cell's number is dark."""
 
@@ -68,9 +70,14 @@ def draw_band(figure: Any, panels: Any, band: Band, facts: Facts, theme: Theme) 
             axes.set_axis_off()
             continue
         draw_map(axes, band, band.labels[index], lambda value: colours(norm(value)), width, theme)
-        label_axes(axes, band, facts)
-        name = printable(band.labels[index])
-        axes.set_title(name + said_n(band, band.labels[index], width), fontsize=9, fontweight="bold")
+        first = index - index % panels.shape[1]
+        control = any(
+            (label, n, None) in band.cells for label in band.labels[first : first + panels.shape[1]] for n in band.lengths
+        )
+        label_axes(axes, band, facts, control=control)
+        said = said_n(band, band.labels[index], width)
+        room = max(8, int(LETTERS * width * len(band.lengths)) - len(said))
+        axes.set_title(cut(printable(band.labels[index]), room) + said, fontsize=9, fontweight="bold")
         if index % panels.shape[1]:
             axes.set_yticklabels([])
         else:
@@ -84,7 +91,7 @@ def draw_band(figure: Any, panels: Any, band: Band, facts: Facts, theme: Theme) 
 
 def beside(band: Band) -> str:
     """What stands to the left of a band: the task, how it was asked, and what the axis is."""
-    name = printable(band.name if len(band.name) < 34 else f"{band.name[:31]}...")
+    name = cut(printable(band.name), 34)
     protocol = "" if band.protocol in band.name else f"\n{band.protocol}"
     # A growing text has no end: what is asked is how far back the key stands.
     axis = "depth (distance back:\n(1 - depth) x length)" if band.protocol == "multikey-grow" else "depth of the key"
@@ -133,8 +140,8 @@ def written(row: Measurement, width: float, *, low: bool) -> tuple[str, float]:
     return "", 5
 
 
-def label_axes(axes: Any, band: Band, facts: Facts) -> None:
-    """Lengths below and depths beside."""
+def label_axes(axes: Any, band: Band, facts: Facts, *, control: bool) -> None:
+    """Lengths below and depths beside; `control` says whether one of this row's maps has a line without the text."""
     names = []
     for index, n in enumerate(band.lengths):
         first = n > facts.trained_length and (index == 0 or band.lengths[index - 1] <= facts.trained_length)
@@ -144,7 +151,7 @@ def label_axes(axes: Any, band: Band, facts: Facts) -> None:
         )
     axes.grid(visible=False)
     axes.set_xticks(range(len(band.lengths)), names)
-    marks = ["no text" if depth is None else f"{depth:.2g}" for depth in band.depths]
+    marks = [("no text" if control else "") if depth is None else f"{depth:.2g}" for depth in band.depths]
     axes.set_yticks([y + (0.15 if d is None else 0.0) for y, d in enumerate(band.depths)], marks)
     axes.tick_params(length=0, labelsize=7.5 if len(band.lengths) < 7 else 6.5)
     axes.set_xlim(-0.5, len(band.lengths) - 0.5)

@@ -10,11 +10,13 @@ from typing import Any
 from ropewalk.core.record import Measurement
 from ropewalk.report.facts import Facts
 from ropewalk.report.html import Table
-from ropewalk.report.plots.plot import Plot, method_name
+from ropewalk.report.plots.plot import Plot, legend_below, method_name
 from ropewalk.report.scores import for_pictures, title
 from ropewalk.report.theme import Theme, printable, strokes
-from ropewalk.report.words import listed, number, short_tokens, tokens, with_interval
+from ropewalk.report.words import cut, listed, number, short_tokens, tokens, with_interval
 
+TITLE = 36
+"""Letters of a task's name with its length."""
 MOST = 28
 """Lines drawn; the longest lengths come first where there are more."""
 REFERENCES = {"crop": "minus crop, beyond the trained length", "none": "minus untouched, all lengths"}
@@ -43,29 +45,28 @@ class _Paired(Plot):
         return (9.2, 1.75 + 0.2 * num_lines(facts, shown(facts)) + 0.1 * len(shown(facts)))
 
     def draw(self, figure: Any, facts: Facts, theme: Theme) -> None:
-        panels = figure.subplots(1, 2, sharey=True)
+        panels = figure.subplots(1, len(sides(facts)), sharey=True, squeeze=False)[0]
         found, y, marks = rows(facts), 0.0, []
         at = methods_by_place(facts)
         for place in shown(facts):
             labels = at[place]
             marks.append((y + (len(labels) - 1) / 2, f"{place.name}, {short_tokens(place.length)}"))
             for label in labels:
-                for axes, reference in zip(panels, REFERENCES, strict=True):
+                for axes, reference in zip(panels, sides(facts), strict=True):
                     row = found.get((place, label, reference))
                     if row is not None:
                         draw_row(axes, row, y, strokes(facts.labels, theme)[label])
                 y += 1.0
             y += 0.5
-        for axes, text in zip(panels, REFERENCES.values(), strict=True):
+        for axes, text in zip(panels, sides(facts).values(), strict=True):
             axes.axvline(0.0, color=theme.ink, linewidth=1.1)
             axes.set_title(text, fontsize=9, fontweight="bold")
             axes.set_xlabel("difference in the share found")
             axes.grid(axis="y", visible=False)
             axes.set_xlim(-1.05, 1.05)
             axes.tick_params(labelsize=8)
-        panels[0].set_yticks([place for place, _ in marks], [printable(name) for _, name in marks])
+        panels[0].set_yticks([place for place, _ in marks], [cut(printable(name), TITLE) for _, name in marks])
         panels[0].set_ylim(y - 0.6, -0.9)
-        empty(panels, facts, theme)
         legend(figure, facts, theme)
 
     def caption(self, facts: Facts) -> str:
@@ -179,12 +180,10 @@ def draw_row(axes: Any, row: Measurement, y: float, stroke: Any) -> None:
     )  # fmt: skip
 
 
-def empty(panels: Any, facts: Facts, theme: Theme) -> None:
-    """A side without a row says so."""
+def sides(facts: Facts) -> dict[str, str]:
+    """The baselines that some method was paired with, and what their panels show."""
     present = {reference for _, _, reference in rows(facts)}
-    for axes, reference in zip(panels, REFERENCES, strict=True):
-        if reference not in present:
-            axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=theme.muted)
+    return {reference: text for reference, text in REFERENCES.items() if reference in present}
 
 
 def legend(figure: Any, facts: Facts, theme: Theme) -> None:
@@ -194,7 +193,7 @@ def legend(figure: Any, facts: Facts, theme: Theme) -> None:
     found = strokes(facts.labels, theme)
     labels = list(dict.fromkeys(label for _, label, _ in rows(facts)))
     handles = [Line2D([], [], color=found[n].colour, marker=found[n].marker, linewidth=2.0) for n in labels]
-    figure.legend(handles, [method_name(n) for n in labels], loc="outside lower center", ncols=min(5, len(labels)))
+    legend_below(figure, handles, [method_name(n) for n in labels])
 
 
 PAIRED: Plot = _Paired()

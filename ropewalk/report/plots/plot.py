@@ -114,6 +114,13 @@ def legend_beside(axes: Any) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0.0)
 
 
+def legend_below(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """One legend for all panels, in as many columns as its longest name lets stand side by side."""
+    longest = max((len(name) for name in names), default=1)
+    room = figure.get_size_inches()[0] / (0.078 * longest + 0.55)
+    figure.legend(handles, names, loc="outside lower center", ncols=max(1, min(len(names), int(room))))
+
+
 def plain_ticks(axis: Any) -> None:
     """Plain numbers on a logarithmic axis, no minor ones."""
     from matplotlib.ticker import FuncFormatter, NullLocator

@@ -36,7 +36,7 @@ class _Retrieval(Plot):
     def size(self, facts: Facts) -> tuple[float, float]:
         found = maps(facts)
         width = 1.5 + (2.05 if max(len(b.lengths) for b in found) < 4 else 2.7) * num_columns(found)
-        return (min(9.8, max(6.4, width)), 1.5 + sum(b.height * b.num_rows for b in found))
+        return (min(9.8, max(7.4, width)), 1.5 + sum(b.height * b.num_rows for b in found))
 
     def draw(self, figure: Any, facts: Facts, theme: Theme) -> None:
         found = maps(facts)
@@ -179,7 +179,7 @@ def colour_bar(figure: Any, axes: list[Any]) -> None:
     from matplotlib.colors import Normalize
 
     mappable = ScalarMappable(norm=Normalize(0.0, 1.0), cmap=colormaps["cividis"])
-    bar = figure.colorbar(mappable, ax=axes, pad=0.01, aspect=22, fraction=0.04, shrink=0.9 if len(axes) < 9 else 0.5)
+    bar = figure.colorbar(mappable, ax=axes, pad=0.01, aspect=30, fraction=0.03, shrink=0.9 if len(axes) < 9 else 0.5)
     bar.outline.set_visible(False)
     bar.set_label("share", fontsize=8)
     bar.ax.tick_params(labelsize=7.5)
