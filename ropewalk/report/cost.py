@@ -7,7 +7,7 @@ branches of one haystack are read once: it is what separate prompts would have r
 from ropewalk.core.record import Measurement
 from ropewalk.report.facts import Facts
 from ropewalk.report.html import Table
-from ropewalk.report.words import MISSING, tokens
+from ropewalk.report.words import MISSING, counted, tokens
 
 ONCE = ("retrieval_exact", "retrieval_flips")
 """Metrics that each answered prompt is in exactly once: the others are of the same prompts."""
@@ -56,7 +56,7 @@ def total_line(facts: Facts) -> str:
     _, scoring, scored, asking, prompts, read = cost(facts).rows[-1]
     spent = [value for value in (scoring, asking) if value != MISSING]
     seconds = sum(float(value.replace(",", "")) for value in spent)
-    parts = [f"{seconds:,.0f} seconds of measuring" if spent else "seconds were not written"]
+    parts = [f"{counted(round(seconds), 'second')} of measuring" if spent else "seconds were not written"]
     parts += [f"{scored} tokens scored"] if scored != MISSING else []
     parts += [f"{prompts} prompts of {read} tokens in all"] if prompts != MISSING else []
     return f"This run took {', '.join(parts)}."

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from ropewalk.core.record import Measurement
 from ropewalk.report.words import MISSING, tokens
 
+SHORT = re.compile(r"s0 \d")
+"""How the part with the short score begins; other parts speak of s0 too."""
 CENSORED = "at least:"
 THRESHOLD = 0.85
 """Share of the untouched model's short score that counts as reading."""
@@ -63,7 +65,10 @@ class Reading:
     @property
     def reason(self) -> str:
         """Why it is refused."""
-        return "; ".join(p for p in parts(self.row) if not p.startswith(("family ", "weights: "))) or "no reason was written"
+        return (
+            "; ".join(p for p in parts(self.row) if not p.startswith(("family ", "weights: ", "s0 is ")))
+            or "no reason was written"
+        )
 
     @property
     def ruler(self) -> str:
@@ -74,8 +79,14 @@ class Reading:
     @property
     def short_score(self) -> str:
         """s0 with its interval and length, as written."""
-        found = next((p for p in parts(self.row) if p.startswith("s0 ")), None)
+        found = next((p for p in parts(self.row) if SHORT.match(p)), None)
         return MISSING if found is None else found.removeprefix("s0 ")
+
+    @property
+    def short_value(self) -> float | None:
+        """s0 itself."""
+        found = re.match(r"s0 (\d+(?:\.\d+)?) ", next((p for p in parts(self.row) if SHORT.match(p)), ""))
+        return None if found is None else float(found.group(1))
 
     @property
     def point(self) -> str:

@@ -6,7 +6,7 @@ without the task of it that falls short.
 
 from collections.abc import Iterable
 
-from ropewalk.report.effective import Reading
+from ropewalk.report.effective import Reading, parts
 from ropewalk.report.facts import BASELINES, Facts
 from ropewalk.report.inside import difference, not_asked, priced, said
 from ropewalk.report.plots.effective import every, rank
@@ -63,7 +63,7 @@ def reading_line(facts: Facts) -> str:
     reasons = list(dict.fromkeys(r.reason for r in found if r.value is None))
     if not reasons:
         return f"No method is certified to read even the shortest tested texts ({found[0].shortest} tokens)."
-    more = f" (and {len(reasons) - 1} more reasons, in the table)" if len(reasons) > 1 else ""
+    more = " (the other reasons stand in the table)" if len(reasons) > 1 else ""
     return f"No effective length: {reasons[0]}{more}."
 
 
@@ -168,6 +168,8 @@ def unsaid(facts: Facts) -> list[str]:
         # Where nothing is certified at all, the first sentence has the reason.
         texts += [f"No claim on {listed(titles)} by any method: {reason}." for reason, titles in shared_refusals(facts)]
     texts += never_answers(facts)
+    other_short = {part for r in found for part in parts(r.row) if part.startswith("s0 is ")}
+    texts += [f"In the effective lengths {part}." for part in sorted(other_short)]
     if facts.extensions and not priced(facts):
         texts.append("Nothing on the price inside the window in likelihood, which was not measured.")
     if facts.extensions and facts.window_known and not_asked(facts):

@@ -15,7 +15,7 @@ from ropewalk.report.effective import Reading, reading
 from ropewalk.report.facts import Facts
 from ropewalk.report.headline import WIDTH
 from ropewalk.report.inside import not_asked, retrieval
-from ropewalk.report.plots.curves import CURVES, panels
+from ropewalk.report.plots.curves import CURVES, panels, short_score
 from ropewalk.report.plots.effective import EFFECTIVE, every, lines
 from ropewalk.report.plots.heat import Band, written
 from ropewalk.report.plots.paired import PAIRED, rows, shown
@@ -82,6 +82,17 @@ def test_a_length_that_is_not_certified_at_all_is_no_zero() -> None:
     assert (
         reading(row(value=0.0, ci_low=0.0, ci_high=3072.0, note=note)).said == "not certified at 2,048 (3,072 not ruled out)"
     )
+
+
+def test_a_short_score_from_elsewhere_is_said_and_drawn(facts: Facts) -> None:
+    note = "tested to 1024; s0 0.90 [0.80, 0.95] at 128; s0 is the served model's own short score; family retrieval: passkey"
+    measured = row(value=512.0, ci_low=512.0, ci_high=512.0, note=note, method="served", task="passkey")
+    assert reading(measured).short_value == 0.9
+    kept = [r for r in facts.record.measurements if r.method != "none" and r.metric != "effective_length"]
+    alone = Facts.of(Record(path=facts.record.path, card=facts.record.card, measurements=[*kept, measured], samples=[]))
+    assert short_score(alone, next(a for a in alone.asked if a.task == "passkey")) == 0.9
+    assert short_score(facts, next(a for a in facts.asked if a.task == "passkey")) == 1.0
+    assert "In the effective lengths s0 is the served model's own short score." in unsaid(alone)
 
 
 def test_a_refusal_keeps_its_reason_and_nothing_else() -> None:

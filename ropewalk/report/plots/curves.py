@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ropewalk.core.record import Measurement
-from ropewalk.report.effective import THRESHOLD
+from ropewalk.report.effective import THRESHOLD, reading
 from ropewalk.report.facts import Facts
 from ropewalk.report.html import Table
 from ropewalk.report.plots.plot import Plot, legend_below, length_axis, method_name
@@ -156,12 +156,12 @@ def draw_panel(axes: Any, panel: Panel, facts: Facts, theme: Theme) -> dict[str,
     axes.set_yticks([0, 0.5, 1])
     axes.tick_params(labelsize=8)
     axes.set_title(cut(printable(panel.name), TITLE), fontsize=9, fontweight="bold")
-    short, control = panel.asked.short, panel.asked.control
-    if panel.kind == "score" and short is not None and short.value and not panel.asked.never:
-        line = axes.axhline(THRESHOLD * short.value, color=theme.muted, linewidth=1.0, linestyle=(0, (5, 3)))
-        axes.plot([panel.lengths[0]], [short.value], marker="_", markersize=13, color=theme.ink, linestyle="none")
+    short, control = short_score(facts, panel.asked), panel.asked.control
+    if panel.kind == "score" and short and not panel.asked.never:
+        line = axes.axhline(THRESHOLD * short, color=theme.muted, linewidth=1.0, linestyle=(0, (5, 3)))
+        axes.plot([panel.lengths[0]], [short], marker="_", markersize=13, color=theme.ink, linestyle="none")
         axes.annotate(
-            f"s0 {number(short.value, 2)}", (0.98, THRESHOLD * short.value), xycoords=("axes fraction", "data"), va="bottom",
+            f"s0 {number(short, 2)}", (0.98, THRESHOLD * short), xycoords=("axes fraction", "data"), va="bottom",
             xytext=(0, 1), textcoords="offset points", ha="right", fontsize=7, color=theme.muted,
         )  # fmt: skip
         drawn[f"{THRESHOLD:.0%} of s0"] = line
@@ -169,6 +169,14 @@ def draw_panel(axes: Any, panel: Panel, facts: Facts, theme: Theme) -> dict[str,
         line = axes.axhline(control.value, color=theme.muted, linewidth=1.0, linestyle=(0, (1, 3)))
         drawn["without the text"] = line
     return drawn
+
+
+def short_score(facts: Facts, asked: Asked) -> float | None:
+    """s0: of the untouched model in this run, else as the effective length says it was held against."""
+    if asked.short is not None:
+        return asked.short.value
+    rows = facts.record.rows("effective_length", task=asked.task, protocol=asked.protocol)
+    return next((value for row in rows if (value := reading(row).short_value) is not None), None)
 
 
 def draw_method(axes: Any, rows: list[Measurement], stroke: Stroke) -> Any:
