@@ -169,7 +169,7 @@ def verify(
     Raises `InputError` for an unknown engine and `PlanError` for a given reference of another model.
     """
     names, found = chosen(engines), list(findings)
-    ways = {name: (computing or {}).get(name) or _reading(name, config, tokenizer_config) for name in names}
+    ways = {name: (computing or {}).get(name) or reading(name, config, tokenizer_config) for name in names}
     plan = full = None
     try:
         plan = reference_of(config) if reference is None else reference
@@ -188,7 +188,8 @@ def verify(
     )
 
 
-def _reading(name: str, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any] | None) -> Compute:
+def reading(name: str, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any] | None = None) -> Compute:
+    """What the engine of that name computes from a config, by the length of the request."""
     module = ENGINES[name]()
 
     def compute(length: int) -> Computed:

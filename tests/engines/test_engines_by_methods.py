@@ -1,6 +1,7 @@
 """The table of engines by methods: current, complete, and true by arithmetic that is not the judge's."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -126,6 +127,28 @@ def test_what_was_executed_is_what_the_page_says_was() -> None:
     for (column, method), found in ran.items():
         assert all(right for _, right in found)
         assert by_method[method].cells[column].status == "exact"
+
+
+@pytest.mark.parametrize("engine", TABLE.COLUMN_OF)
+@pytest.mark.parametrize("name", TABLE.EXECUTED)
+def test_a_mark_goes_where_the_plan_was_not_computed(engine: str, name: str) -> None:
+    """The divergence of the unextended model in the plan's place: no mark may survive it, the control's own neither."""
+    cases = json.loads(TABLE.CASES.read_text(encoding="utf-8"))["rows"]
+    [off] = [case for case in cases if case["engine"] == engine and case["case"] == "off"]
+    for case in cases:
+        if case["engine"] == engine and case["case"] == name:
+            case["kl_mean"] = off["kl_mean"]
+    key = (TABLE.COLUMN_OF[engine], TABLE.EXECUTED[name][0])
+    assert (TABLE.EXECUTED[name][1], False) in TABLE.judged(cases)[key]
+    assert all(right for _, right in TABLE.executed()[key])
+
+
+def test_every_wrong_checkpoint_costs_more_than_the_controls_bound() -> None:
+    cases = json.loads(TABLE.CASES.read_text(encoding="utf-8"))["rows"]
+    wrong = [case["kl_mean"] for case in cases if case["case"] not in TABLE.EXECUTED]
+    assert len(wrong) >= 15
+    assert min(wrong) > 10 * TABLE.CONTROL_NATS
+    assert f"{min(wrong):.2f}" in TABLE.INTRODUCTION
 
 
 def test_an_execution_that_went_wrong_is_told() -> None:

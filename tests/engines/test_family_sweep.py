@@ -1,8 +1,8 @@
 """Every family, every static method, factors from 1.5 to 64: what is said to be exact is what transformers computes.
 
-Each plan is spelled into a config, judged by `verify`, and read back from the stock rotary module of that config (and,
-under latent attention, from the stock attention). What is refused is counted apart, with its reason. Whole models with
-their logits are in test_all_families, for two plans of each family.
+Each plan is spelled into a config as `extend` does, judged by `verify`, and read back from the stock rotary module of that
+config (and, under latent attention, from the stock attention). What is refused is counted apart, with its reason. Whole
+models with their logits are in test_all_families, for two plans of each family.
 """
 
 import math
@@ -24,7 +24,8 @@ from ropewalk.core.errors import HostError, PlanError, UnsupportedError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.method import find
 from ropewalk.core.plan import Plan
-from ropewalk.engines.transformers import read, spell
+from ropewalk.engines.coverage import widest
+from ropewalk.engines.transformers import read
 from ropewalk.engines.transformers.families import FAMILIES
 from ropewalk.engines.verdicts import verify
 
@@ -73,7 +74,7 @@ def refusal(config: dict[str, Any], geometry: Geometry, method: str, factor: flo
     """Why a plan is refused, in a word; None where it is written, and then it is what transformers computes."""
     try:
         plan = find(method).plan(geometry, round(factor * geometry.start_length))
-        spelled = spell(config, plan, geometry=geometry)
+        spelled = widest(config, plan, geometry=geometry)
     except (PlanError, UnsupportedError, HostError) as error:
         return next((word for said, word in REASONS.items() if said in str(error)), str(error))
     for length in {plan.length} if plan.kind == "static" else {plan.regimes[0].longest, plan.length}:

@@ -269,7 +269,10 @@ def test_notes_on_quantised_bare_and_linear(make_folder: Make, tmp_path: Path):
     bare = open_checkpoint(make_folder("bare", **{"model.safetensors": None}))
     notes = write_extended(bare, plan_for(bare, "pi"), tmp_path / "b")
     assert notes[0] == "the source has no weights, so only the configuration was written"
-    assert notes[1].startswith("max_position_embeddings is 256, not 1024: with linear scaling vLLM and SGLang multiply it")
+    assert notes[1].startswith("pi is written as llama3 with all frequencies in its slow band")
+    qwen = open_checkpoint(make_folder("qwen", **{"config.json": {**LLAMA, "model_type": "qwen3", "head_dim": 16}}))
+    notes = write_extended(qwen, plan_for(qwen, "pi"), tmp_path / "c")
+    assert notes[-1].startswith("max_position_embeddings is 256, not 1024: with linear scaling vLLM and SGLang multiply it")
 
 
 def test_weights_are_copied_where_links_cannot_be_made(make_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -335,7 +338,7 @@ def test_an_existing_output_is_kept_unless_forced(make_folder: Make, tmp_path: P
         write_extended(checkpoint, plan_for(checkpoint, "pi"), out)
     assert (out / "config.json").read_bytes() == kept
     write_extended(checkpoint, plan_for(checkpoint, "pi"), out, force=True)
-    assert json.loads((out / "config.json").read_text())["rope_parameters"]["rope_type"] == "linear"
+    assert json.loads((out / "config.json").read_text())["rope_parameters"]["rope_type"] == "llama3"
     with pytest.raises(OutputError, match="lie inside one another"):
         write_extended(checkpoint, plan_for(checkpoint), checkpoint.path, force=True)
     assert left(tmp_path) == ["model", "out"]

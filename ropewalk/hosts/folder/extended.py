@@ -19,11 +19,11 @@ from typing import Any, Literal
 from ropewalk.core.errors import UnsupportedError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Plan
-from ropewalk.engines import transformers
-from ropewalk.hosts.folder.checkpoint import CONFIG, Checkpoint, adapter_refused, read_json
+from ropewalk.engines.coverage import widest
+from ropewalk.hosts.folder.checkpoint import CONFIG, Checkpoint, adapter_refused, geometry_of, read_json
 from ropewalk.hosts.staging import check_out, staged
 
-TOKENIZER = "tokenizer_config.json"
+TOKENIZER, GENERATION = "tokenizer_config.json", "generation_config.json"
 CARRIED = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 """Endings of files beside the weights that a model is used with: tokenizer, generation config, chat template, processor."""
 CARRIED_NAMES = ("LICENSE", "NOTICE", "USE_POLICY")
@@ -56,9 +56,10 @@ def write_extended(
     if checkpoint.kind == "adapter":
         raise adapter_refused(checkpoint)
     check_out(out, force=force, sources=[checkpoint.path])
-    config = transformers.spell(checkpoint.config, plan, geometry=geometry)
+    config = widest(checkpoint.config, plan, geometry=geometry)
     tokenizer, notes = _tokenizer(checkpoint.path, plan.length)
-    notes += _leave_code(config)
+    generation, raised = _generation(checkpoint, plan.length)
+    notes += raised + _leave_code(config)
     files = _carried(checkpoint)
     with staged(out, force=force, sources=[checkpoint.path]) as stage:
         placed = {name: _place(checkpoint.path / name, stage / name, copy=copy) for name in checkpoint.weights}
@@ -67,6 +68,8 @@ def write_extended(
         _write_json(stage / CONFIG, config)
         if tokenizer is not None:
             _write_json(stage / TOKENIZER, tokenizer)
+        if generation is not None:
+            _write_json(stage / GENERATION, generation)
     return [*_weight_notes(checkpoint, placed, asked=copy), *notes, *_config_notes(config, plan)]
 
 
@@ -81,6 +84,17 @@ def _tokenizer(folder: Path, length: int) -> tuple[dict[str, Any] | None, list[s
         content["model_max_length"] = length
         return content, [f"model_max_length of the tokenizer is raised from {int(known)} to {length}"]
     return content, []
+
+
+def _generation(checkpoint: Checkpoint, length: int) -> tuple[dict[str, Any] | None, list[str]]:
+    """The generation config with `max_length` raised, or None where it is not the old length: then it was chosen."""
+    if not (checkpoint.path / GENERATION).is_file():
+        return None, []
+    content, old = read_json(checkpoint.path / GENERATION), geometry_of(checkpoint).declared_length
+    if content.get("max_length") != old or old >= length:
+        return None, []
+    note = f"max_length of {GENERATION}, the old length, is raised from {old} to {length}"
+    return {**content, "max_length": length}, [note]
 
 
 def _carried(checkpoint: Checkpoint) -> list[str]:
@@ -180,6 +194,12 @@ def _config_notes(config: Mapping[str, Any], plan: Plan) -> list[str]:
     text = config.get("text_config")
     text = text if isinstance(text, Mapping) else config
     declared = text["max_position_embeddings"] if "max_position_embeddings" in text else config["max_position_embeddings"]
+    section = text["rope_parameters"].get("full_attention", text["rope_parameters"])
+    if section["rope_type"] == "llama3" and plan.method != "llama3":
+        return [
+            f"{plan.method} is written as llama3 with all frequencies in its slow band, which divides them alike: more "
+            "engines read that exactly than linear"
+        ]
     if declared >= plan.length:
         return []
     return [
