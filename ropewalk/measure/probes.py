@@ -1,8 +1,8 @@
 """Likelihood protocols with options of their own: `longppl`, `repeated-text`, `byod-sensitivity`, `sensitivity-by-distance`.
 
 They are asked for as methods are, options after a colon: `--protocol longppl:context=2048,alpha=2`. This module says what
-can be asked and reads it; what each does is in `key_tokens`, `repetition` and `sensitivity`. It imports nothing heavy, so a
-wrong option is told before a model is loaded.
+can be asked and reads it; what each does is in `key_tokens`, `repetition`, `sensitivity` and `distance`. It imports nothing
+heavy, so a wrong option is told before a model is loaded.
 """
 
 import dataclasses

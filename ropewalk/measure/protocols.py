@@ -19,7 +19,7 @@ from ropewalk.core.progress import Progress
 from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
-from ropewalk.measure import key_tokens, repetition, sensitivity, sensitivity_by_distance, statistics
+from ropewalk.measure import distance, key_tokens, repetition, sensitivity, statistics
 from ropewalk.measure.comparison import Subject, score_window
 from ropewalk.measure.probes import ByDistance, KeyTokens, Passages, RepeatedText
 from ropewalk.measure.rows import Rows, exponential
@@ -52,7 +52,7 @@ def check_protocols(subject: Subject, documents: Sequence[Document], settings: S
             case Passages():
                 sensitivity.check_pairs(probe, subject, documents, settings)
             case ByDistance():
-                sensitivity_by_distance.check_distance(probe, subject, documents, settings)
+                distance.check_distance(probe, subject, documents, settings)
 
 
 def run_probes(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress) -> None:
@@ -68,7 +68,7 @@ def run_probes(subject: Subject, documents: Sequence[Document], settings: Settin
             case Passages():
                 sensitivity.run_pairs(probe, subject, documents, settings, run, progress)
             case ByDistance():
-                sensitivity_by_distance.run_distance(probe, subject, documents, settings, run, progress)
+                distance.run_distance(probe, subject, documents, settings, run, progress)
 
 
 def probe_rows(rows: Rows) -> list[Measurement]:
@@ -83,7 +83,7 @@ def probe_rows(rows: Rows) -> list[Measurement]:
             case Passages():
                 made += sensitivity.pair_rows(rows)
             case ByDistance():
-                made += sensitivity_by_distance.distance_rows(probe, rows)
+                made += distance.distance_rows(probe, rows)
     return made
 
 

@@ -139,7 +139,7 @@ def test_a_distance_equals_a_text_that_ends_with_the_scored_sentence(run, stock,
     """Causality: what stands after the sentence cannot matter, so the text may be cut behind it."""
     from ropewalk.data.documents import read_documents
     from ropewalk.measure.probes import ByDistance
-    from ropewalk.measure.sensitivity_by_distance import swaps
+    from ropewalk.measure.distance import swaps
     from ropewalk.measure.settings import Settings
 
     model, tokenizer = stock
