@@ -67,7 +67,11 @@ UNSUPPORTED = {
 }
 """What SGLang cannot load, or not so that its numbers could be told, and why."""
 
-NOT_READ = ("emu3_text_model", "mllama_text_model")
+NOT_READ = (
+    "deepseek_ocr2_text", "emu3_text_model", "glm4v_moe_text", "glm4v_text", "glm_ocr_text", "granite4_vision_text",
+    "granite_docling_text", "hunyuan_vl_text", "mllama_text_model", "paddleocr_vl_text", "qwen2_5_vl_text", "qwen2_vl_text",
+    "qwen3_vl_moe_text", "qwen3_vl_text",
+)  # fmt: skip
 """Families whose code in SGLang nobody has read for this."""
 
 UNREAD = {"mimo_v2_flash": ("context_len",)}

@@ -24,11 +24,11 @@ from ropewalk.engines import tables, vllm_families
 from ropewalk.engines.computed import Computed, Depends
 from ropewalk.engines.serving import Engine, check_needed, check_unread, layers
 from ropewalk.engines.tables import ORIGINAL, Head, Table, number
-from ropewalk.engines.transformers.families import default, enter
+from ropewalk.engines.transformers.families import COMPOSITE, default, enter
 from ropewalk.engines.transformers.formulas import temperature
 from ropewalk.engines.transformers.reading import Shape, of_type
 from ropewalk.engines.transformers.spellings import FULL, SLIDING, WITH_ORIGINAL, Parameters
-from ropewalk.engines.vllm_families import BACKEND, BASE, FALLBACK, LATENT, SINCE, YARN
+from ropewalk.engines.vllm_families import BACKEND, BASE, FALLBACK, LATENT, QUADRUPLED, SINCE, YARN
 
 NAME = "vllm"
 VERSIONS = ">=0.32,<0.34"
@@ -60,7 +60,7 @@ def compute(config: Mapping[str, Any], *, length: int, tokenizer_config: Mapping
         check_unread(shape, vllm_families.UNREAD)
         params = _patched(shape, params)
         longest = _longest(shape, params)
-        nested = enter(config)[2]
+        nested = enter(config)[2] or config["model_type"] in COMPOSITE
         alone = shape.model_type == "minimax_m3_vl_text" and not nested
         if alone or shape.model_type in (*BACKEND, *FALLBACK, *SINCE):
             versions = SINCE.get(shape.model_type, VERSIONS)
@@ -234,11 +234,34 @@ def _table(shape: Shape, values: Mapping[str, Any], nested: bool, longest: int) 
         # With an attention factor of exactly one the softmax scale stays as it is.
         plain_scale = values.get("attention_factor") == 1.0
         return tables.latent(values, head), 1.0 if plain_scale else tables.latent_scale(values)
-    if "mrope_section" in values and nested and values["rope_type"] in ("default", "yarn"):
-        total = sum(values["mrope_section"] or ())
-        if values["mrope_section"] and total != head.rotary_dim // 2:
-            raise SourceError(f"mrope_section sums to {total}, expected {head.rotary_dim // 2}")
+    if values.get("mrope_section"):
+        if nested:
+            _check_multimodal(values, head)
+        if shape.model_type in QUADRUPLED:
+            return _quadrupled(values, head), 1.0
     return _by_type(values, head, longest), 1.0
+
+
+def _check_multimodal(values: Mapping[str, Any], head: Head) -> None:
+    """Raises `SourceError` for what stops a whole model that hands three rows of positions to its text part."""
+    kind, total = values["rope_type"], sum(values["mrope_section"])
+    if kind not in ("default", "yarn"):
+        raise SourceError(
+            f"rope_type {kind!r} has no multimodal positions in vLLM: its three rows of positions do not fit the queries "
+            "of one, which stops it at load"
+        )
+    if total != head.rotary_dim // 2:
+        raise SourceError(f"mrope_section sums to {total}, expected {head.rotary_dim // 2}")
+
+
+def _quadrupled(values: Mapping[str, Any], head: Head) -> Table:
+    """A table with four times the rows; under YaRN the ramp is made for four times the original length with them."""
+    if values["rope_type"] == "yarn":
+        wider = {**values, ORIGINAL: 4 * number(values, ORIGINAL)}
+        truncate = bool(values.get("truncate", True))
+        return tables.yarn(wider, head, attention_factor=_yarn_attention(values), truncate=truncate)
+    table = _by_type(values, head, head.max_position)
+    return replace(table, rows=4 * table.rows) if values["rope_type"] == "default" else table
 
 
 def _by_type(values: Mapping[str, Any], head: Head, longest: int) -> Table:

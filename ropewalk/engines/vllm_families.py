@@ -13,17 +13,24 @@ WHOLE = {
     "ernie4_5": "ernie45.py", "ernie4_5_moe": "ernie45_moe.py", "exaone4": "exaone4.py", "exaone_moe": "exaone_moe.py",
     "falcon": "falcon.py", "falcon_h1": "falcon_h1.py", "gemma": "gemma.py", "gemma2": "gemma2.py",
     "gemma3_text": "gemma3.py", "gemma3n_text": "gemma3n.py", "gemma4_text": "gemma4.py",
-    "gemma4_unified_text": "gemma4.py", "glm4": "glm4.py", "glm4_moe": "glm4_moe.py", "granite": "granite.py",
+    "gemma4_unified_text": "gemma4.py", "glm4": "glm4.py", "glm4_moe": "glm4_moe.py", "glm4v_moe_text": "glm4_moe.py",
+    "glm4v_text": "glm4.py", "glm_ocr_text": "glm4.py", "granite": "granite.py", "granite4_vision_text": "granite.py",
     "granitemoe": "granitemoe.py", "granitemoehybrid": "granitemoehybrid.py", "granitemoeshared": "granitemoeshared.py",
     "hy_v3": "hy_v3.py", "hyperclovax": "hyperclovax.py", "laguna": "laguna.py", "lfm2": "lfm2.py",
     "lfm2_moe": "lfm2_moe.py", "llama": "llama.py", "llama4_text": "llama4.py", "minicpm3": "minicpm3.py",
     "minimax_m2": "minimax_m2.py", "mistral": "mistral.py", "mixtral": "mixtral.py", "nemotron": "nemotron.py",
-    "olmo_hybrid": "olmo_hybrid.py", "olmoe": "olmoe.py", "phi3": "phi3.py", "qwen2": "qwen2.py",
-    "qwen2_moe": "qwen2_moe.py", "qwen3": "qwen3.py", "qwen3_5_moe_text": "qwen3_5.py", "qwen3_5_text": "qwen3_5.py",
-    "qwen3_moe": "qwen3_moe.py", "qwen3_next": "qwen3_next.py", "stablelm": "stablelm.py",
+    "olmo_hybrid": "olmo_hybrid.py", "olmoe": "olmoe.py", "paddleocr_vl_text": "ernie45.py",
+    "phi3": "phi3.py", "qwen2": "qwen2.py", "qwen2_5_vl_text": "qwen2.py", "qwen2_moe": "qwen2_moe.py",
+    "qwen2_vl_text": "qwen2.py", "qwen3": "qwen3.py", "qwen3_5_moe_text": "qwen3_5.py", "qwen3_5_text": "qwen3_5.py",
+    "qwen3_moe": "qwen3_moe.py", "qwen3_next": "qwen3_next.py", "qwen3_vl_moe_text": "qwen3_moe.py",
+    "qwen3_vl_text": "qwen3.py", "stablelm": "stablelm.py",
 }  # fmt: skip
 """`get_rope` with the whole of the rope parameters; by layer type where they are nested. MiniCPM 3 too: its latent head is a
 head of `qk_rope_head_dim` like any other, and `mscale_all_dim` does not reach the softmax."""
+QUADRUPLED = ("glm4v_moe_text", "glm4v_text", "glm_ocr_text", "paddleocr_vl_text", "qwen2_5_vl_text", "qwen2_vl_text")
+"""Text parts with multimodal positions whose table has four times the rows (`MRotaryEmbedding`, `mrope_positions_factor`).
+The same number is the length that YaRN's ramp starts from, so its frequencies are not those of the config. Qwen3-VL and
+Qwen3.5 ask for one time, unless a server prunes video, which was not followed."""
 LATENT = {
     "axk1": "AXK1.py", "deepseek_v2": "deepseek_v2.py", "deepseek_v3": "deepseek_v2.py",
     "deepseek_v32": "deepseek_v32/attention.py", "glm4_moe_lite": "glm4_moe_lite.py",
@@ -63,8 +70,8 @@ BASE = {
 has a class of its own for."""
 
 BACKEND = (
-    "arcee", "cwm", "emu3_text_model", "flex_olmo", "glm", "gpt_neox", "hunyuan_v1_dense", "hunyuan_v1_moe", "jais2",
-    "mellum", "olmo", "olmo2", "olmo3", "phi", "seed_oss", "smollm3", "starcoder2", "vaultgemma",
+    "arcee", "cwm", "emu3_text_model", "flex_olmo", "glm", "gpt_neox", "hunyuan_v1_dense", "hunyuan_v1_moe",
+    "hunyuan_vl_text", "jais2", "mellum", "olmo", "olmo2", "olmo3", "phi", "seed_oss", "smollm3", "starcoder2", "vaultgemma",
 )  # fmt: skip
 """What the registry itself sends to transformers' own modules."""
 FALLBACK = (
@@ -87,6 +94,7 @@ UNSUPPORTED = {
     "flint": "there is none before 0.33, which reads it by a config class of its own, where no_rope_layer_indices and not "
     "layer_types say which layers turn",
     "gpt_neox_japanese": _INTERFACE,
+    "granite_docling_text": _NO_CLASS,
     "hy_v4": "it rotates pairs (2i, 2i+1) of the same weights where transformers rotates halves, which no frequency shows",
     "internlm3": _NO_CLASS,
     "iquestcoder": _NO_CLASS,
@@ -95,7 +103,7 @@ UNSUPPORTED = {
 }
 """What vLLM cannot load, or not so that its numbers could be told, and why."""
 
-NOT_READ = ("mllama_text_model",)
+NOT_READ = ("deepseek_ocr2_text", "mllama_text_model")
 """Families whose code in vLLM nobody has read for this."""
 
 UNREAD = {

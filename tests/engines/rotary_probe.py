@@ -80,6 +80,9 @@ def turned(config: PreTrainedConfig, label: str, count: int, length: int) -> Tur
     rotary = known.rotary(config)
     words = {"layer_type": label} if known.by_type else {}
     positions = torch.tensor([[0, 1, length - 1]])
+    if FAMILIES[config.model_type].mrope:
+        # The same rows for time, height and width; older releases want all three.
+        positions = positions.expand(3, 1, 3)
     cos, sin = _parts(rotary(torch.zeros(1, 3, 1), positions, **words))
     factors = cos[0]
     assert np.ptp(factors) == 0.0

@@ -52,7 +52,9 @@ def tokens() -> torch.Tensor:
 
 @torch.no_grad()
 def logits(model: PreTrainedModel) -> torch.Tensor:
-    found = model(input_ids=tokens(), use_cache=False).logits[0]
+    """What the model ends in: logits, or the hidden states of a text part whose output layer is outside it."""
+    out = model(input_ids=tokens(), use_cache=False)
+    found: torch.Tensor = (out.logits if "logits" in out else out.last_hidden_state)[0]
     assert torch.isfinite(found).all()
     return found
 

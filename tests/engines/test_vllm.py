@@ -297,3 +297,36 @@ def test_no_config_raises(data: st.DataObject) -> None:
 def test_a_head_that_cannot_turn() -> None:
     with pytest.raises(ValueError, match="would rotate 3 dimensions, expected an even number from 2"):
         _ = tables.Head(base=1e4, rotary_dim=3, head_dim=3, max_position=8).plain
+
+
+def multimodal(model_type: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return config({"rope_theta": 10000.0, "mrope_section": [2, 3, 3], **parameters}, model_type=model_type)
+
+
+def test_yarn_of_quadrupled_tables_is_another_vector() -> None:
+    """vLLM 0.32's own `MRotaryEmbedding` of this config gave these frequencies."""
+    scaled = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    word = vllm.compute(multimodal("qwen2_vl", scaled), length=64).groups["all"]
+    assert word is not None
+    own = [
+        1.0, 0.25693506, 0.0625, 0.0138349654, 0.00249999994, 0.000790569466, 0.000250000012, 7.90569466e-05,
+    ]  # fmt: skip
+    np.testing.assert_allclose(word.inv_freq, own, rtol=1e-6)
+    assert word.attention_factor == pytest.approx(1.138629436111989)
+    expected = stock.compute(multimodal("qwen2_vl", scaled), length=64).groups["all"]
+    assert expected is not None
+    assert not np.allclose(word.inv_freq, expected.inv_freq, rtol=1e-2)
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_vl", "glm4v"])
+def test_multimodal_positions_take_two_types_only(model_type: str) -> None:
+    plain, linear = ({"rope_type": "default"}, {"rope_type": "linear", "factor": 4.0})
+    both = [multimodal(part_of(model_type), parameters) for parameters in (plain, linear)]
+    held, stopped = (vllm.compute({"model_type": model_type, "text_config": text}, length=64) for text in both)
+    assert held.refuses is None
+    assert list(held.groups) == ["all"]
+    assert "rope_type 'linear' has no multimodal positions in vLLM" in str(stopped.refuses)
+
+
+def part_of(model_type: str) -> str:
+    return f"{model_type}_text"

@@ -88,13 +88,24 @@ _GEMMA4: dict[str, Any] = {
     "hidden_size_per_layer_input": 16,
     "vocab_size_per_layer_input": 64,
 }
+
+
+def _sections(*sizes: int) -> dict[str, Any]:
+    """Which frequencies belong to time, height and width: half of a tiny head in three parts."""
+    return {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(sizes)}}
+
+
 EXTRA: dict[str, dict[str, Any]] = {
     "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1, 3]},
     "doge": _NO_WINDOW,
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense"] + ["sparse"] * (LAYERS - 1)},
     "dots1": {"max_window_layers": 2},
     "falcon_h1": {"mamba_d_ssm": 128},
     "gemma": {"head_dim": 24},
+    "glm4v_moe_text": {"hidden_size": 128, **_sections(2, 3, 3)},
+    "glm4v_text": _sections(2, 3, 3),
+    "glm_ocr_text": _sections(2, 3, 3),
     "gemma2": {"query_pre_attn_scalar": 40},
     "gemma3_text": {**_WINDOWS, "query_pre_attn_scalar": 40},
     "gemma3n_text": {
@@ -107,6 +118,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "gemma4_text": _GEMMA4,
     "gemma4_unified_text": _GEMMA4,
     "granite": {"attention_multiplier": 0.2},
+    "granite4_vision_text": {"attention_multiplier": 0.2},
+    "granite_docling_text": {"attention_multiplier": 0.2},
     "granitemoe": {"attention_multiplier": 0.2},
     "granitemoehybrid": {
         "attention_multiplier": 0.2,
@@ -115,6 +128,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     },
     "granitemoeshared": {"attention_multiplier": 0.2},
     "hunyuan_v1_dense": {"rope_parameters": {"rope_type": "dynamic", "alpha": 100.0, "factor": 1.0, "rope_theta": 10000.0}},
+    "hunyuan_vl_text": _sections(3, 3, 2),
     "hyperclovax": {"attention_multiplier": 0.2},
     "jetmoe": {"kv_channels": 16},
     "laguna": _TWO_VECTORS,
@@ -139,6 +153,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "mllama_text_model": {"cross_attention_layers": [1]},
     "modernbert-decoder": {"local_attention": 64, "cls_token_id": 1, "sep_token_id": 2},
     "olmo3": _WINDOWS,
+    "paddleocr_vl_text": _sections(2, 3, 3),
     "phi3": _NO_WINDOW,
     "phi4_multimodal": {
         **_NO_WINDOW,
@@ -152,15 +167,35 @@ EXTRA: dict[str, dict[str, Any]] = {
     },
     "qwen2": {"use_sliding_window": True, "max_window_layers": 2},
     "qwen2_moe": {"use_sliding_window": True, "max_window_layers": 3},
+    "qwen2_5_vl_text": {"use_sliding_window": True, "max_window_layers": 2, **_sections(2, 3, 3)},
+    "qwen2_vl_text": {"use_sliding_window": True, "max_window_layers": 2, **_sections(2, 3, 3)},
     "qwen3": {"use_sliding_window": True, "max_window_layers": 2},
+    "qwen3_vl_moe_text": _sections(3, 3, 2),
+    "qwen3_vl_text": _sections(3, 3, 2),
     "starcoder2": _NO_WINDOW,
     "vaultgemma": {"query_pre_attn_scalar": 40},
 }  # fmt: skip
 """What a family needs beside or instead of `SMALL`."""
 
 
-TEXT_PARTS = {"emu3_text_model": "Emu3ForCausalLM", "mllama_text_model": "MllamaForCausalLM"}
-"""Text parts that the auto class knows by the name of the whole model only, and their classes."""
+TEXT_PARTS = {
+    "deepseek_ocr2_text": "DeepseekOcr2TextModel",
+    "emu3_text_model": "Emu3ForCausalLM",
+    "glm4v_moe_text": "Glm4vMoeTextModel",
+    "glm4v_text": "Glm4vTextModel",
+    "glm_ocr_text": "GlmOcrTextModel",
+    "granite4_vision_text": "Granite4VisionTextModel",
+    "granite_docling_text": "GraniteDoclingTextModel",
+    "hunyuan_vl_text": "HunYuanVLTextModel",
+    "mllama_text_model": "MllamaForCausalLM",
+    "paddleocr_vl_text": "PaddleOCRTextModel",
+    "qwen2_5_vl_text": "Qwen2_5_VLTextModel",
+    "qwen2_vl_text": "Qwen2VLTextModel",
+    "qwen3_vl_moe_text": "Qwen3VLMoeTextModel",
+    "qwen3_vl_text": "Qwen3VLTextModel",
+}
+"""Text parts that the auto class knows by the name of the whole model only, and their classes. Those without an output layer
+end in hidden states."""
 
 
 def fields(model_type: str) -> dict[str, Any]:

@@ -41,6 +41,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 64, "num_key_value_heads": 8, "sliding_window": 8192, "rope_parameters": {"rope_theta":
         1000000.0, "factor": 16.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192,
         "rope_type": "llama3"}},
+    "deepseek_ocr2_text": {"hidden_size": 4096, "max_position_embeddings": 2048, "num_attention_heads": 32,
+        "num_hidden_layers": 32, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "deepseek_v2": {"hidden_size": 4096, "max_position_embeddings": 2048, "num_attention_heads": 32, "num_hidden_layers": 32,
         "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "deepseek_v3": {"hidden_size": 7168, "max_position_embeddings": 4096, "num_attention_heads": 128, "num_hidden_layers":
@@ -112,9 +114,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "glm4_moe_lite": {"hidden_size": 2048, "max_position_embeddings": 202752, "num_attention_heads": 20, "num_hidden_layers":
         47, "num_key_value_heads": 20, "qk_nope_head_dim": 192, "qk_rope_head_dim": 64, "rope_interleave": True,
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
+    "glm4v_moe_text": {"hidden_size": 4096, "max_position_embeddings": 65536, "num_attention_heads": 96, "num_hidden_layers":
+        46, "num_key_value_heads": 8, "rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.5, "rope_type":
+        "default"}},
+    "glm4v_text": {"hidden_size": 4096, "max_position_embeddings": 32768, "num_attention_heads": 32, "num_hidden_layers": 40,
+        "num_key_value_heads": 2, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "glm_moe_dsa": {"head_dim": 64, "hidden_size": 6144, "max_position_embeddings": 202752, "num_attention_heads": 64,
         "num_hidden_layers": 78, "num_key_value_heads": 64, "qk_nope_head_dim": 192, "qk_rope_head_dim": 64,
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
+    "glm_ocr_text": {"hidden_size": 1024, "max_position_embeddings": 131072, "num_attention_heads": 16, "num_hidden_layers":
+        16, "num_key_value_heads": 8, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "gpt_neox": {"hidden_size": 6144, "max_position_embeddings": 2048, "num_attention_heads": 64, "num_hidden_layers": 44,
         "rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.25, "rope_type": "default"}},
     "gpt_neox_japanese": {"hidden_size": 2560, "max_position_embeddings": 2048, "num_attention_heads": 32,
@@ -126,6 +135,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "rope_theta": 150000.0}},
     "granite": {"attention_multiplier": 1.0, "hidden_size": 4096, "max_position_embeddings": 2048, "num_attention_heads": 32,
         "num_hidden_layers": 32, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
+    "granite4_vision_text": {"attention_multiplier": 1.0, "hidden_size": 4096, "max_position_embeddings": 2048,
+        "num_attention_heads": 32, "num_hidden_layers": 32, "rope_parameters": {"rope_theta": 10000.0, "rope_type":
+        "default"}},
+    "granite_docling_text": {"attention_multiplier": 0.015625, "hidden_size": 1024, "max_position_embeddings": 32768,
+        "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 4, "rope_parameters": {"rope_theta":
+        10000.0, "rope_type": "default"}},
     "granitemoe": {"attention_multiplier": 1.0, "hidden_size": 4096, "max_position_embeddings": 2048, "num_attention_heads":
         32, "num_hidden_layers": 32, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "granitemoehybrid": {"attention_multiplier": 1.0, "hidden_size": 4096, "max_position_embeddings": 2048,
@@ -140,6 +155,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {"hidden_size": 4096, "max_position_embeddings": 2048, "num_attention_heads": 32,
         "num_hidden_layers": 32, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "hunyuan_v1_moe": {"hidden_size": 4096, "max_position_embeddings": 2048, "num_attention_heads": 32, "num_hidden_layers":
+        32, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
+    "hunyuan_vl_text": {"hidden_size": 4096, "max_position_embeddings": 2048, "num_attention_heads": 32, "num_hidden_layers":
         32, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "hy_v3": {"head_dim": 128, "hidden_size": 4096, "max_position_embeddings": 131072, "num_attention_heads": 64,
         "num_hidden_layers": 80, "num_key_value_heads": 8, "rope_parameters": {"rope_theta": 11158840.0, "rope_type":
@@ -230,6 +247,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         32, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
     "olmoe": {"hidden_size": 2048, "max_position_embeddings": 4096, "num_attention_heads": 16, "num_hidden_layers": 16,
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
+    "paddleocr_vl_text": {"head_dim": 128, "hidden_size": 1024, "max_position_embeddings": 131072, "num_attention_heads": 16,
+        "num_hidden_layers": 18, "num_key_value_heads": 2, "rope_parameters": {"rope_theta": 500000.0, "rope_type":
+        "default"}},
     "persimmon": {"hidden_size": 4096, "max_position_embeddings": 16384, "num_attention_heads": 64, "num_hidden_layers": 36,
         "rope_parameters": {"rope_theta": 10000.0, "partial_rotary_factor": 0.5, "rope_type": "default"}},
     "phi": {"hidden_size": 2048, "max_position_embeddings": 2048, "num_attention_heads": 32, "num_hidden_layers": 24,
@@ -243,9 +263,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen2": {"hidden_size": 4096, "max_position_embeddings": 32768, "max_window_layers": 28, "num_attention_heads": 32,
         "num_hidden_layers": 32, "num_key_value_heads": 32, "sliding_window": 4096, "use_sliding_window": False,
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
+    "qwen2_5_vl_text": {"hidden_size": 8192, "max_position_embeddings": 32768, "max_window_layers": 80,
+        "num_attention_heads": 64, "num_hidden_layers": 80, "num_key_value_heads": 8, "sliding_window": 4096,
+        "use_sliding_window": False, "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}},
     "qwen2_moe": {"hidden_size": 2048, "max_position_embeddings": 32768, "max_window_layers": 28, "num_attention_heads": 16,
         "num_hidden_layers": 24, "num_key_value_heads": 16, "sliding_window": 4096, "use_sliding_window": False,
         "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
+    "qwen2_vl_text": {"hidden_size": 8192, "max_position_embeddings": 32768, "max_window_layers": 80, "num_attention_heads":
+        64, "num_hidden_layers": 80, "num_key_value_heads": 8, "sliding_window": 4096, "use_sliding_window": False,
+        "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}},
     "qwen3": {"head_dim": 128, "hidden_size": 4096, "max_position_embeddings": 32768, "max_window_layers": 28,
         "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32, "sliding_window": 4096,
         "use_sliding_window": False, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}},
@@ -261,6 +287,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen3_next": {"head_dim": 256, "hidden_size": 2048, "max_position_embeddings": 32768, "num_attention_heads": 16,
         "num_hidden_layers": 48, "num_key_value_heads": 2, "rope_parameters": {"rope_theta": 10000.0,
         "partial_rotary_factor": 0.25, "rope_type": "default"}},
+    "qwen3_vl_moe_text": {"hidden_size": 2048, "max_position_embeddings": 128000, "num_attention_heads": 16,
+        "num_hidden_layers": 24, "num_key_value_heads": 16, "rope_parameters": {"rope_theta": 500000.0, "rope_type":
+        "default"}},
+    "qwen3_vl_text": {"head_dim": 128, "hidden_size": 4096, "max_position_embeddings": 128000, "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 32, "rope_parameters": {"rope_theta": 500000.0, "rope_type":
+        "default"}},
     "seed_oss": {"head_dim": 128, "hidden_size": 4096, "max_position_embeddings": 524288, "num_attention_heads": 80,
         "num_hidden_layers": 64, "num_key_value_heads": 8, "rope_parameters": {"rope_theta": 10000.0, "rope_type":
         "default"}},

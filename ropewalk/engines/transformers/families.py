@@ -9,7 +9,8 @@ from typing import Any
 
 from ropewalk.core.errors import SourceError, UnsupportedError, near
 from ropewalk.engines.transformers.defaults import DEFAULTS
-from ropewalk.engines.transformers.families_table import COMPOSITE, FAMILIES, NOT_YET, REFUSED, Family
+from ropewalk.engines.transformers.families_table import COMPOSITE, FAMILIES, FLAT, NOT_YET, REFUSED, Family
+from ropewalk.engines.transformers.others import KINDS
 
 __all__ = [
     "COMPOSITE",
@@ -35,6 +36,8 @@ def enter(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], bool]:
     if not isinstance(model_type, str) or not model_type:
         raise UnsupportedError("config.json has no model_type, so the family is unknown; add the field")
     nested = config.get("text_config")
+    if model_type in FLAT and nested is None:
+        return COMPOSITE[model_type], config, False
     if model_type in COMPOSITE or (model_type not in FAMILIES and isinstance(nested, Mapping)):
         text = nested if isinstance(nested, Mapping) else {}
         inner = text.get("model_type", COMPOSITE.get(model_type))
@@ -42,7 +45,10 @@ def enter(config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], bool]:
             return inner, text, True
     if model_type in FAMILIES and not config.get("alibi"):
         return model_type, config, False
-    raise _refusal(model_type, config)
+    inner = nested.get("model_type") if isinstance(nested, Mapping) else None
+    # What stops a whole model is its text part.
+    named = isinstance(inner, str) and any(inner in table for table in (NOT_YET, REFUSED, KINDS))
+    raise _refusal(str(inner) if named else model_type, config)
 
 
 def _refusal(model_type: str, config: Mapping[str, Any]) -> UnsupportedError:
@@ -52,6 +58,8 @@ def _refusal(model_type: str, config: Mapping[str, Any]) -> UnsupportedError:
         )
     if model_type in NOT_YET:
         return UnsupportedError(f"{model_type} has {NOT_YET[model_type]}, which ropewalk does not read yet")
+    if model_type in KINDS:
+        return UnsupportedError(f"{model_type} is {KINDS[model_type]}; ropewalk reads causal text models")
     if config.get("alibi"):
         return UnsupportedError(
             f"this {model_type} has ALiBi slopes instead of rotary positions, which ropewalk does not extend yet"
@@ -117,7 +125,7 @@ def layer_types(model_type: str, text: Mapping[str, Any], num_layers: int, windo
         if every < 1:
             raise SourceError(f"config.json has {key} = {every} without layer_types; list the type of each layer")
         return [nth if (i + 1) % every == 0 else others for i in layers]
-    if model_type in ("qwen2", "qwen3", "dots1"):
+    if model_type in ("qwen2", "qwen3", "qwen2_vl_text", "qwen2_5_vl_text", "dots1"):
         first = _given(text, "max_window_layers", default(model_type, "max_window_layers"))
         return ["sliding_attention" if window is not None and i >= first else "full_attention" for i in layers]
     if model_type == "qwen2_moe":
