@@ -12,6 +12,7 @@ import pytest
 from command import Command, Result
 from tiny import TEXT_TOKENS, write_tiny_checkpoint
 
+pytest_plugins = ("required_engines",)
 # Read when huggingface_hub and transformers are imported, so before any test imports them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"

@@ -325,8 +325,7 @@ def test_a_line_that_the_engine_would_not_follow_is_told(
 
 def test_a_plan_without_a_line(command: Command, make: Make) -> None:
     done = flags(command, make(llama()), "llama.cpp", "llama3")
-    assert (done.code, done.out) == (1, "")
-    assert "has no flags for llama3 scaling" in done.err
+    assert done.refused("has no flags for llama3 scaling")
 
 
 def test_a_line_as_json(command: Command, make: Make) -> None:

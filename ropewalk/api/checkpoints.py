@@ -1,7 +1,9 @@
 """Verbs that make or open a checkpoint: convert, extend, load; and a plan on a live model: apply, read_back."""
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ from ropewalk.api import provenance
 from ropewalk.api.plans import geometry
 from ropewalk.api.verdict_words import notes as engine_notes
 from ropewalk.api.verification import verify
-from ropewalk.core.errors import InputError, MethodError, SourceError
-from ropewalk.core.geometry import Geometry, Lineage
+from ropewalk.core.errors import HostError, InputError, MethodError, SourceError
+from ropewalk.core.geometry import Finding, Geometry, Lineage
 from ropewalk.core.method import Method, check_stretch, find
 from ropewalk.core.plan import Plan, parse_length
 from ropewalk.core.progress import Progress
@@ -45,52 +47,86 @@ def convert(
 
 
 def plan_to_write(
-    source: str | Path, method: str | Method, *, length: int | str, lineage: Lineage | None = None, **options: Any
-) -> tuple[Plan, Geometry]:
-    """The plan that `extend` would write, and the geometry it is for.
+    source: str | Path, method: str | Method, *, length: int | str, lineage: Lineage | None = None, freeze: bool = False,
+    **options: Any,
+) -> tuple[Plan, Geometry]:  # fmt: skip
+    """The plan that `extend` would write, and the geometry it is for, with everything there is to say of the source.
 
-    Raises `MethodError` for methods that change no checkpoint, `LengthError` where the length is not above the trained one.
+    With `freeze` a plan whose numbers depend on the length of the text is the static one for `length`. Raises `MethodError`
+    for methods that change no checkpoint, `LengthError` where the length is not above the trained one, `SourceError` for an
+    error in the config that would be carried on into what is written.
     """
+    from ropewalk.hosts import folder
+
     made = method if isinstance(method, Method) else find(method, options)
     if made.id in NOT_WRITTEN:
         raise MethodError(f"{made.id} changes nothing in a checkpoint; give a method that extends, such as yarn")
-    found, tokens = geometry(source, lineage=lineage), parse_length(length)
+    checkpoint = folder.open_checkpoint(source)
+    found = folder.geometry_of(checkpoint)
+    found = found if lineage is None else found.with_lineage(lineage)
+    found, tokens = _told(checkpoint, found), parse_length(length)
     check_stretch(found, tokens)
-    _check_consistent(found)
-    return made.plan(found, tokens), found
+    plan = made.plan(found, tokens)
+    return (plan.at(tokens) if freeze else plan), found
 
 
-def _check_consistent(found: Geometry) -> None:
-    """A config that says two things is not planned from: which of them its owner meant, nobody can know."""
-    wrong = next((f for f in found.findings if f.severity == "error" and f.field == "rope_scaling"), None)
+def _told(checkpoint: Any, found: Geometry) -> Geometry:
+    """The geometry with the source's errors and warnings. Raises `SourceError` at one that may not be carried on."""
+    from ropewalk.engines import obstacles
+
+    said = found.findings if checkpoint.kind == "gguf" else obstacles.told(checkpoint.config, found)
+    wrong = obstacles.obstacle(found, said)
     if wrong is not None:
-        raise SourceError(f"config.json contradicts itself: {wrong.problem}; {wrong.mend}")
+        raise SourceError(obstacles.refusal(checkpoint.config, wrong))
+    return replace(found, findings=said)
+
+
+def check_frozen(plan: Plan) -> None:
+    """Raises `HostError` for a dynamic plan: a folder or a launch line says one set of numbers, or two regimes."""
+    if plan.kind == "dynamic":
+        raise HostError(
+            f"{plan.method} has other numbers for every length of text, and each engine would compute something else from "
+            f"them; say --freeze (freeze=True in Python) to write those for {plan.length} tokens"
+        )
 
 
 def extend(
     source: str | Path, method: str | Method, *, length: int | str, out: str | Path, lineage: Lineage | None = None,
-    force: bool = False, copy: bool = False, progress: Progress | None = None, **options: Any,
+    freeze: bool = False, force: bool = False, copy: bool = False, progress: Progress | None = None, **options: Any,
 ) -> Card:  # fmt: skip
     """Writes a checkpoint that stock transformers loads with the plan on, or a GGUF file from one. No weight is read.
 
     Weights are hard links or share blocks where the file system can, else they are copied, as they are with `copy`; the
-    tensor data of a GGUF file are copied. The card says what each engine computes from what was written. Raises
-    `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`, `OutputError`, and `HostError` where no spelling says
-    the plan faithfully.
+    tensor data of a GGUF file are copied. A dynamic plan goes into a folder with `freeze`: its numbers for `length`; into a
+    GGUF file it always goes so. The card says what each engine computes from what was written, and the errors and warnings
+    of the source that do not stand in the way. Raises `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`,
+    `OutputError`, and `HostError` where no spelling says the plan faithfully.
     """
     from ropewalk.hosts import folder
 
-    made, found = plan_to_write(source, method, length=length, lineage=lineage, **options)
+    made, found = plan_to_write(source, method, length=length, lineage=lineage, freeze=freeze, **options)
     checkpoint = folder.open_checkpoint(source, weights=True)
     if checkpoint.kind == "gguf":
         from ropewalk.hosts import gguf
 
         notes = gguf.write_patched(checkpoint.path, made, out, force=force, geometry=found, progress=progress)
     else:
+        check_frozen(made)
         notes = folder.write_extended(checkpoint, made, out, force=force, geometry=found, copy=copy)
-    notes = [*notes, *engine_notes(verify(out))]
+    written = verify(out)
     config = {"method": made.method, "length": made.length, "lineage": lineage, "force": force, "copy": copy}
-    return _card("extend", source, out, config, found, {made.method: made.to_dict()}, notes)
+    card = _card(
+        "extend", source, out, {**config, "freeze": freeze}, found, {made.method: made.to_dict()},
+        [*notes, *engine_notes(written)],
+    )  # fmt: skip
+    return replace(card, findings=[*card.findings, *_beside(found, written.findings)])
+
+
+def _beside(source: Geometry, written: Sequence[Finding]) -> list[dict[str, str]]:
+    """Findings for the card: those of what was written, then the source's errors and warnings that are no more in it."""
+    there = {(finding.field, finding.problem) for finding in written}
+    gone = [f for f in source.findings if f.severity != "note" and (f.field, f.problem) not in there]
+    return [f.to_dict() for f in written] + [replace(f, field=f"source: {f.field}").to_dict() for f in gone]
 
 
 def _card(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ropewalk.api.checkpoints import plan_to_write
+from ropewalk.api.checkpoints import check_frozen, plan_to_write
 from ropewalk.core.errors import InputError, LengthError, UnsupportedError, near
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import Method, find
@@ -22,25 +22,32 @@ LARGEST_FACTOR = 1024.0
 
 def launch_line(
     source: str | Path, method: str | Method, *, length: int | str, engine: str, lineage: Lineage | None = None,
-    **options: Any,
+    freeze: bool = False, **options: Any,
 ) -> tuple[Launch, Verdict]:  # fmt: skip
     """The arguments with which a running engine computes the plan from the unchanged checkpoint, and the proof.
 
-    The verdict is what the engine's reader makes of the checkpoint under that line. Raises as `extend` does, and
-    `HostError` where no line says the plan.
+    The verdict is what the engine's reader makes of the checkpoint under that line. Errors and warnings of the source are
+    among what the line says. Raises as `extend` does, and `HostError` where no line says the plan.
     """
     from ropewalk.engines import launch
     from ropewalk.hosts import folder
 
     if engine not in launch.WRITERS:
         raise InputError(f"no launch line is known for {engine!r}; {near(engine, launch.WRITERS)}")
-    plan, found = plan_to_write(source, method, length=length, lineage=lineage, **options)
+    plan, found = plan_to_write(source, method, length=length, lineage=lineage, freeze=freeze, **options)
+    check_frozen(plan)
     checkpoint = folder.open_checkpoint(source)
     if checkpoint.kind == "gguf":
         return _for_gguf(checkpoint, plan, found, engine)
     line = launch.launch(checkpoint.config, plan, engine, geometry=found)
     tokenizer = folder.tokenizer_config(checkpoint.path)
-    return line, _judge(checkpoint.config, plan, line, engine, tokenizer)
+    verdict = _judge(checkpoint.config, plan, line, engine, tokenizer)
+    return replace(line, says=(*line.says, *source_words(found))), verdict
+
+
+def source_words(found: Geometry) -> list[str]:
+    """The errors and warnings of a source that is extended, a sentence each."""
+    return [f"{f.severity}: {f.field}: {f.problem}; {f.mend}" for f in found.findings if f.severity != "note"]
 
 
 def _judge(config: Any, plan: Plan, line: Launch, engine: str, tokenizer: Any) -> Verdict:
@@ -89,8 +96,8 @@ def _for_gguf(checkpoint: Any, plan: Plan, found: Geometry, engine: str) -> tupl
 
 
 def quoted(line: Launch) -> str:
-    """The arguments as one types them into a shell."""
-    return shlex.join(line.arguments)
+    """The arguments as one types them: into a shell, those of transformers between the parentheses of a Python call."""
+    return ", ".join(line.arguments) if line.engine == "transformers" else shlex.join(line.arguments)
 
 
 def line_document(line: Launch, verdict: Verdict) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, print_card, print_json
@@ -41,6 +42,10 @@ def add_extend(verbs: Any) -> None:
     parser.add_argument("--length", required=True, help=LENGTH_HELP)
     parser.add_argument("--out", metavar="PATH", help="the folder to make, or of a GGUF file the file, such as other.gguf")
     add_lineage(parser)
+    parser.add_argument(
+        "--freeze", action="store_true",
+        help="of a plan that changes with the length of the text, such as dynamic:ntk, write the numbers for --length",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     parser.add_argument(
         "--flags", choices=["vllm", "sglang", "llama.cpp", "transformers"],
@@ -59,6 +64,7 @@ def add_extend(verbs: Any) -> None:
 def run_extend(args: argparse.Namespace) -> int:
     """`ropewalk extend SOURCE --method M --length N --out DIR`."""
     from ropewalk.api.checkpoints import extend, plan_to_write
+    from ropewalk.api.launching import source_words
     from ropewalk.core.errors import OutputError
     from ropewalk.core.progress import Progress
 
@@ -69,33 +75,37 @@ def run_extend(args: argparse.Namespace) -> int:
     if args.text is not None:
         raise OutputError("--text is what --profiles are priced on; say --profiles 1,2,4 too, or leave it out")
     if args.dry_run:
-        plan, _ = plan_to_write(args.source, args.method, length=args.length, lineage=args.lineage)
+        plan, found = plan_to_write(
+            args.source, args.method, length=args.length, lineage=args.lineage, freeze=args.freeze
+        )  # fmt: skip
+        _say(source_words(found))
         return print_json(plan.to_dict()) if args.json else _print_plan(plan)
     if args.out is None:
         raise OutputError("extend needs a folder or file to make; say --out PATH, or --dry-run to see the plan")
     card = extend(
-        args.source, args.method, length=args.length, out=args.out, lineage=args.lineage, force=args.force, copy=args.copy,
-        progress=Progress(),
+        args.source, args.method, length=args.length, out=args.out, lineage=args.lineage, freeze=args.freeze,
+        force=args.force, copy=args.copy, progress=Progress(),
     )  # fmt: skip
     return print_card(card, args)
 
 
 def _flags(args: argparse.Namespace) -> int:
-    """The launch line alone on stdout; 1 where the engine would not compute the plan."""
+    """The launch line alone on stdout; 1 where the engine would not compute the plan, 2 where no line says it."""
     from ropewalk.api.launching import launch_line, line_document, quoted
-    from ropewalk.core.errors import HostError
 
-    try:
-        line, verdict = launch_line(args.source, args.method, length=args.length, engine=args.flags, lineage=args.lineage)
-    except HostError as error:
-        print(f"ropewalk: {error}", file=sys.stderr)
-        return 1
+    line, verdict = launch_line(
+        args.source, args.method, length=args.length, engine=args.flags, lineage=args.lineage, freeze=args.freeze
+    )  # fmt: skip
     print_json(line_document(line, verdict)) if args.json else print(quoted(line))
-    for said in line.says:
-        print(said, file=sys.stderr)
+    _say(line.says)
     if verdict.status != "exact":
         print(f"ropewalk: with this line {line.engine} {verdict.status}: {verdict.reason}; {verdict.mend}", file=sys.stderr)
     return 0 if verdict.status == "exact" else 1
+
+
+def _say(words: Iterable[str]) -> None:
+    for said in words:
+        print(said, file=sys.stderr)
 
 
 def _profiles(args: argparse.Namespace) -> int:

@@ -33,10 +33,16 @@ def print_json(content: Any) -> int:
 
 
 def print_card(card: Any, args: argparse.Namespace) -> int:
-    """What was written: its findings on stderr, the path or the card on stdout; exit code 0."""
+    """What was written: its findings on stderr, the path or the card on stdout; exit code 0.
+
+    Errors and warnings are on stderr beside the document of `--json` too.
+    """
+    for finding in card.findings:
+        if finding["severity"] != "note":
+            print("{severity}: {field}: {problem}; {mend}".format(**finding), file=sys.stderr)
+        elif not args.json:
+            print("; ".join(filter(None, (finding["problem"], finding["mend"]))), file=sys.stderr)
     if args.json:
         return print_json(card.to_dict())
-    for finding in card.findings:
-        print(finding["problem"], file=sys.stderr)
     print(args.out)
     return 0

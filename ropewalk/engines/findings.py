@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ropewalk.core.errors import RopewalkError
-from ropewalk.core.geometry import Finding, Geometry
+from ropewalk.core.geometry import Finding, Geometry, Group
 from ropewalk.engines import transformers
 from ropewalk.engines.reference import reference_of
 from ropewalk.engines.transformers import formulas
@@ -38,6 +38,8 @@ PLAIN_BASE, PLAIN_LENGTH = 1e4, 8192
 """A base of 10,000 was never trained far beyond 8,192 tokens: there it is taken for a lost one."""
 ROUNDED = ("BF16", "F16", "F8_E4M3", "F8_E5M2")
 DRAFT_WORDS = ("eagle", "medusa", "mtp", "nextn", "speculator", "hydra", "dflash", "draft")
+AHEAD = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "mtp_num_layers")
+"""How families count layers that guess the tokens after the next one."""
 ORIGINAL = "original_max_position_embeddings"
 
 
@@ -252,15 +254,40 @@ def _drafts(config: Mapping[str, Any], geometry: Geometry, longest: int, facts: 
                 problem=f"the draft model in {name} does not carry this plan: {problem}",
                 mend="give its config the same rope_parameters and max_position_embeddings",
             )
+        elif _is_plain_beside(content, geometry):
+            yield Finding(
+                field=name,
+                severity="note",
+                problem=f"the draft model in {name} has a base of its own and no stretch, and claims {longest} tokens; "
+                "nothing here shows that it was trained for them",
+                mend="measure how many of its guesses are kept on long texts",
+            )
+    yield from _ahead(config, geometry)
+
+
+def _ahead(config: Mapping[str, Any], geometry: Geometry) -> Iterator[Finding]:
+    """Layers for guessing ahead inside a stretched model: they turn by the same rope parameters."""
     _, text, _ = enter(config)
-    count = text.get("num_nextn_predict_layers")
-    if isinstance(count, int) and count > 0 and geometry.lineage == "runtime":
+    for key in AHEAD:
+        count = text.get(key)
+        if type(count) is not int or count < 1 or not any(map(_is_stretched, geometry.extended_groups)):
+            continue
+        known = geometry.lineage == "runtime"
         yield Finding(
-            field="num_nextn_predict_layers",
+            field=key,
             severity="note",
-            problem=f"{count} layers for guessing ahead share this config, and were not trained at its stretch",
+            problem=f"{count} layers for guessing ahead share this config, and "
+            + ("were not trained at its stretch" if known else "it does not say whether they were trained at its stretch"),
             mend="measure how many of their guesses are kept on long texts",
         )
+
+
+def _is_stretched(group: Group) -> bool:
+    """Whether a group turns by other numbers than before its stretch."""
+    if group.inv_freq is None or group.origin_inv_freq is None:
+        return False
+    same = np.allclose(group.inv_freq, group.origin_inv_freq, rtol=1e-6, atol=0.0)
+    return not same or group.attention_factor != group.origin_attention_factor
 
 
 def is_draft(name: str, content: Mapping[str, Any]) -> bool:
@@ -281,11 +308,28 @@ def _draft_problem(content: Mapping[str, Any], geometry: Geometry, longest: int)
         return None
     if theirs.declared_length < longest:
         return f"it reads {theirs.declared_length} tokens of {longest}"
-    # A draft of another shape or another base has a vector of its own; only its length can be held against the model's.
-    if group.inv_freq.shape != mine.inv_freq.shape or group.base not in (mine.base, mine.origin_base):
+    if group.base not in (mine.base, mine.origin_base):
+        # A draft with a base of its own was trained apart, and only its length can be held against the model's.
         return None
+    if group.inv_freq.shape != mine.inv_freq.shape:
+        # Vectors of two shapes cannot be compared, but whether there is a stretch at all can.
+        lost = _is_stretched(mine) and not _is_stretched(group)
+        return f"it claims {theirs.declared_length} tokens without a stretch" if lost else None
     if not np.allclose(group.inv_freq, mine.inv_freq, rtol=1e-6, atol=0.0):
         return "its frequencies are others"
     if not math.isclose(group.attention_factor, mine.attention_factor, rel_tol=1e-6):
         return f"its attention factor is {group.attention_factor:.6g} for {mine.attention_factor:.6g}"
     return None
+
+
+def _is_plain_beside(content: Mapping[str, Any], geometry: Geometry) -> bool:
+    """Whether a readable draft of another base has no stretch beside a model that has one."""
+    try:
+        theirs = transformers.read(content)
+    except RopewalkError:
+        return False
+    group = next((group for group in theirs.groups if group.rotated), None)
+    mine = next(iter(geometry.extended_groups), None)
+    if group is None or mine is None or group.base in (mine.base, mine.origin_base):
+        return False
+    return _is_stretched(mine) and not _is_stretched(group)

@@ -30,6 +30,7 @@ LEFTOVERS = ("attention_factor", "attn_factor", "mscale", "mscale_all_dim", "sho
 """Fields that would go on counting where an override is merged into an object that has them."""
 CONTEXT = {"vllm": "--max-model-len", "sglang": "--context-length"}
 OVERRIDES = {"vllm": "--hf-overrides", "sglang": "--json-model-override-args"}
+ATTENTION = "--yarn-attn-factor is overwritten by llama.cpp itself, so the factor on cos and sin goes through --override-kv"
 OLLAMA = "Ollama has no such flags: for it the plan must be in the GGUF file (ropewalk extend model.gguf --out new.gguf)"
 
 
@@ -142,7 +143,7 @@ def _transformers(config: Mapping[str, Any], spelled: Mapping[str, Any], plan: P
     return Launch(
         engine="transformers",
         arguments=tuple(f"{key}={value!r}" for key, value in said.items()),
-        says=("keyword arguments of from_pretrained; they replace the whole of rope_parameters",),
+        says=("Python: keyword arguments of from_pretrained, which replace the whole of rope_parameters",),
     )
 
 
@@ -153,14 +154,9 @@ def _llamacpp(config: Mapping[str, Any], spelled: Mapping[str, Any], plan: Plan)
 def llamacpp_launch(metadata: Mapping[str, Any], spelled: Mapping[str, Any], plan: Plan) -> Launch:
     """Flags for llama-server and llama-cli over a file with this metadata. Raises `HostError` for what no flag says."""
     _, new, _ = enter(spelled)
-    return Launch(
-        engine="llama.cpp",
-        arguments=tuple(flags.arguments_for(metadata, _main(new["rope_parameters"]), plan)),
-        says=(
-            "--yarn-attn-factor is overwritten by llama.cpp itself, so the factor on cos and sin goes through --override-kv",
-            OLLAMA,
-        ),
-    )
+    arguments = tuple(flags.arguments_for(metadata, _main(new["rope_parameters"]), plan))
+    overridden = any(".rope.scaling.attn_factor=" in argument for argument in arguments)
+    return Launch(engine="llama.cpp", arguments=arguments, says=(*[ATTENTION] * overridden, OLLAMA))
 
 
 def _json(content: Mapping[str, Any]) -> str:

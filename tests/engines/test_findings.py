@@ -165,11 +165,24 @@ def test_a_draft_model_that_does_not_carry_the_plan(draft: dict[str, Any], says:
 
 def test_drafts_that_carry_the_plan_or_are_none() -> None:
     assert serious(yarn(), facts=Facts(drafts={"eagle": yarn(), "vision": llama()})) == []
-    other = llama(hidden_size=256, max_position_embeddings=4 * LENGTH)
-    assert serious(yarn(), facts=Facts(drafts={"draft": other})) == []
+    stretched = yarn() | {"hidden_size": 256}
+    assert serious(yarn(), facts=Facts(drafts={"eagle": stretched})) == []
     assert is_draft("head", {"architectures": ["LlamaForCausalLMEagle3"]})
     assert is_draft("head", {"model_type": "medusa"})
     assert not is_draft("vision", {"model_type": "llama"})
+
+
+def test_a_draft_of_another_shape_that_claims_the_length_and_has_no_stretch() -> None:
+    narrow = llama(hidden_size=256, max_position_embeddings=4 * LENGTH)
+    one = found(yarn(), "eagle", facts=Facts(drafts={"eagle": narrow}))
+    assert one.severity == "warning"
+    assert f"it claims {4 * LENGTH} tokens without a stretch" in one.problem
+    apart = llama(hidden_size=256, max_position_embeddings=4 * LENGTH, rope_theta=1e6)
+    one = found(yarn(), "eagle", facts=Facts(drafts={"eagle": apart}))
+    assert one.severity == "note"
+    assert "nothing here shows that it was trained" in one.problem
+    plain = llama(max_position_embeddings=4 * LENGTH)
+    assert serious(plain, facts=Facts(drafts={"eagle": narrow})) == []
 
 
 def test_a_draft_inside_the_config() -> None:
@@ -181,6 +194,24 @@ def test_layers_for_guessing_ahead_are_told() -> None:
     plan = ropewalk.plan(llama(), "yarn", length=4 * LENGTH)
     config = {**transformers.spell(llama(), plan), "num_nextn_predict_layers": 1}
     assert found(config, "num_nextn_predict_layers").severity == "note"
+
+
+DEEPSEEK: dict[str, Any] = {
+    "model_type": "deepseek_v3", "hidden_size": 512, "num_attention_heads": 4, "num_key_value_heads": 4,
+    "num_hidden_layers": 4, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "rope_theta": 1e4,
+    "max_position_embeddings": 163840, "num_nextn_predict_layers": 1,
+}  # fmt: skip
+STRETCH = {
+    "type": "yarn", "factor": 40.0, ORIGINAL: 4096, "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 32.0,
+    "beta_slow": 1.0,
+}  # fmt: skip
+
+
+def test_layers_for_guessing_ahead_in_a_checkpoint_of_others() -> None:
+    one = found({**DEEPSEEK, "rope_scaling": STRETCH}, "num_nextn_predict_layers")
+    assert (one.severity, "does not say whether" in one.problem) == ("note", True)
+    assert "num_nextn_predict_layers" not in [f.field for f in findings(DEEPSEEK)]
+    assert found({**yarn(), "mtp_num_hidden_layers": 1}, "mtp_num_hidden_layers").severity == "note"
 
 
 @pytest.mark.parametrize("config", [{}, {"model_type": "nobody"}, llama(rope_theta=-1), llama(rope_scaling=[])])

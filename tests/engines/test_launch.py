@@ -199,3 +199,11 @@ def test_reading_the_file_alone_is_not_reading_the_line() -> None:
     plain = llamacpp.compute_metadata(metadata, length=1, factors=factors)
     line = launch(llama(), planned(llama()), "llama.cpp")
     assert flags.compute_flags(metadata, factors, line.arguments, length=1).groups != plain.groups
+
+
+def test_the_note_on_the_factor_is_said_only_where_one_is_overridden() -> None:
+    usual = launch(llama(), planned(llama()), "llama.cpp")
+    assert not any("attn-factor" in said for said in usual.says)
+    own = launch(llama(), planned(llama(), "yarn:attention_factor=1.5"), "llama.cpp")
+    assert any("rope.scaling.attn_factor=" in argument for argument in own.arguments)
+    assert any("attn-factor" in said for said in own.says)

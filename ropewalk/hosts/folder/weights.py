@@ -10,6 +10,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from io import RawIOBase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -175,8 +176,9 @@ def dtypes(path: Path) -> dict[str, str]:
 
 def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     """The header, and the byte at which the tensors start."""
-    with path.open("rb") as file:
-        start = file.read(8)
+    # A buffer would read on into the tensors.
+    with path.open("rb", buffering=0) as file:
+        start = _exactly(file, 8)
         if start == b"version ":
             raise SourceError(f"{path} is a Git LFS pointer and not the weights; run git lfs pull")
         if len(start) < 8:
@@ -186,7 +188,7 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
             raise SourceError(f"{path} is not a safetensors file: its header would have {length} bytes")
         if 8 + length > size:
             raise SourceError(f"{path} is truncated: it has {size} bytes, its header alone {8 + length}; fetch it again")
-        raw = file.read(length)
+        raw = _exactly(file, length)
     try:
         header = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -194,6 +196,15 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     if not isinstance(header, dict):
         raise SourceError(f"{path} is damaged: its header is no JSON object; fetch it again")
     return header, 8 + length
+
+
+def _exactly(file: RawIOBase, size: int) -> bytes:
+    """The next `size` bytes, fewer at the end of the file: one call to the system may give less than was asked."""
+    parts: list[bytes] = []
+    while size and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _range(path: Path, name: str, tensor: Any) -> tuple[int, int]:
