@@ -15,8 +15,24 @@ from urllib.request import urlopen
 from ropewalk.hosts.executed import python_of
 from ropewalk.hosts.executed.child import KEPT, QUIET
 
+WATCHED = """
+import os, signal, sys, threading, time
+
+def leave_with(parent):
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.killpg(0, signal.SIGKILL)
+
+threading.Thread(target=leave_with, args=(os.getppid(),), daemon=True).start()
+"""
+"""A killed test must not leave a server behind."""
+VLLM = """
+import runpy
+sys.argv[0] = "api_server"
+runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
+"""
 LLAMA = """
-import sys, time, xllamacpp
+import xllamacpp
 made = xllamacpp.CommonParams()
 made.model.path, made.port, made.n_ctx, made.n_parallel = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), 1
 made.hostnames = ["127.0.0.1"]
@@ -35,7 +51,7 @@ time.sleep(600)
 def vllm_server(folder: Path, length: int, log: Path) -> Iterator[str]:
     """vLLM on a folder, in float32 and in one process."""
     flags = ["--dtype", "float32", "--max-model-len", str(length), "--enforce-eager", "--enable-prefix-caching"]
-    program = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host", "127.0.0.1"]
+    program = ["-c", WATCHED + VLLM, "--model", str(folder), "--host", "127.0.0.1"]
     with _running("vllm", [*program, *flags, "--port"], [], log) as url:
         yield url
 
@@ -43,7 +59,7 @@ def vllm_server(folder: Path, length: int, log: Path) -> Iterator[str]:
 @contextmanager
 def llamacpp_server(file: Path, length: int, log: Path) -> Iterator[str]:
     """llama.cpp on a GGUF file."""
-    with _running("llama.cpp", ["-c", LLAMA, str(file)], [str(length)], log) as url:
+    with _running("llama.cpp", ["-c", WATCHED + LLAMA, str(file)], [str(length)], log) as url:
         yield url
 
 
