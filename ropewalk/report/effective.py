@@ -12,7 +12,7 @@ from ropewalk.report.words import MISSING, tokens
 
 SHORT = re.compile(r"s0 \d")
 """How the part with the short score begins; other parts speak of s0 too."""
-CENSORED = "at least:"
+CENSORED = ("at least:", "the longest that was tested: at least")
 THRESHOLD = 0.85
 """Share of the untouched model's short score that counts as reading."""
 LIKELIHOOD = {"safe_length": "likelihood: safe", "use_length": "likelihood: use"}
@@ -109,7 +109,7 @@ class Reading:
         """The number in a few words: `at least 16,384`, `8,192 (12,288 not ruled out)`, `refused`."""
         if self.value is None:
             # A length from the likelihood side is not refused: nothing of the kind was found.
-            return "none" if self.row.metric in LIKELIHOOD else "refused"
+            return f"none{self._open_end()}" if self.row.metric in LIKELIHOOD else "refused"
         if self.value == 0:
             return f"not certified at {self.shortest}" + self._open_end()
         if self.censored:

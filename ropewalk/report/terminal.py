@@ -3,7 +3,7 @@
 import textwrap
 
 from ropewalk.report.cost import total_line
-from ropewalk.report.effective import THRESHOLD, Reading
+from ropewalk.report.effective import LIKELIHOOD, THRESHOLD, Reading
 from ropewalk.report.facts import Facts
 from ropewalk.report.inside import not_asked, priced
 from ropewalk.report.plots.effective import every
@@ -22,19 +22,23 @@ def effective_lines(facts: Facts, width: int) -> list[str]:
         return []
     reasons = list(dict.fromkeys(r.reason for r in found if r.value is None))
     labels = [label for label in facts.labels if any(r.method == label for r in found)]
-    lines = [
-        "",
-        *textwrap.wrap(
-            "effective length: certified tokens [longest not ruled out]; every tested length up to it keeps "
-            f"{THRESHOLD:.0%} of the untouched model's short score with 95% confidence",
-            width,
-        ),
-    ]
+    lines = ["", *textwrap.wrap(heading(found), width)]
     for first in range(0, len(labels), MOST_COLUMNS):
         lines += table(found, labels[first : first + MOST_COLUMNS], reasons)
     for index, reason in enumerate(reasons):
         lines += textwrap.wrap(f"({index + 1}) {reason}", width, subsequent_indent="    ")
     return [*lines, *short(facts, width), *textwrap.wrap(total_line(facts), width)]
+
+
+def heading(found: list[Reading]) -> str:
+    """What the numbers are: lengths of tasks, and those from the likelihood where they stand beside."""
+    texts = ["certified tokens [longest not ruled out]"]
+    if any(r.row.metric == "effective_length" for r in found):
+        rule = f"every tested length up to it keeps {THRESHOLD:.0%} of the untouched model's short score with 95% confidence"
+        texts = [f"effective length: {texts[0]}", rule]
+    if any(r.row.metric in LIKELIHOOD for r in found):
+        texts.append("likelihood: safe, nowhere worse than cropping up to it; use, the longest better than cropping")
+    return "; ".join(texts)
 
 
 def table(found: list[Reading], labels: list[str], reasons: list[str]) -> list[str]:
@@ -58,10 +62,11 @@ def written(one: Reading | None, reasons: list[str]) -> str:
     if one is None:
         return "-"
     if one.value is None:
-        return f"{one.said} ({reasons.index(one.reason) + 1})"
+        return f"{one.said.partition(' ')[0]} ({reasons.index(one.reason) + 1})"
     if one.censored:
         return f">= {short_tokens(one.value)}"
-    return f"{short_tokens(one.value) if one.value else 'none'} [{short_tokens(one.high or 0)}]"
+    open_end = "" if one.high is None else f" [{short_tokens(one.high)}]"
+    return (short_tokens(one.value) if one.value else "none") + open_end
 
 
 def short(facts: Facts, width: int) -> list[str]:

@@ -119,6 +119,10 @@ def test_lengths_from_the_likelihood_stand_beside_those_from_tasks(tmp_path: Pat
     found = Facts.of(Record.read(make_tasks_run(tmp_path / "run", documents=1)))
     assert one(found, "likelihood: safe", "yarn").said == "512 (1,024 not ruled out)"
     assert one(found, "likelihood: use", "yarn").said == "none"
+    longest = row(
+        metric="safe_length", value=1024.0, ci_low=1024.0, ci_high=1024.0, note="the longest that was tested: at least this"
+    )
+    assert reading(longest).said == "at least 1,024"
     assert "likelihood: safe" in EFFECTIVE.alt(found)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ropewalk.report.effective import THRESHOLD, Reading, readings
+from ropewalk.report.effective import LIKELIHOOD, THRESHOLD, Reading, readings
 from ropewalk.report.facts import Facts
 from ropewalk.report.html import Table
 from ropewalk.report.plots.plot import Plot, legend_below, length_axis, method_name
@@ -67,6 +67,11 @@ class _Effective(Plot):
             "lengths was tested."
         )
         drawn = lines(facts)
+        if any(r.row.metric in LIKELIHOOD for r in drawn):
+            text += (
+                " From the likelihood, against cropping on the same tokens: safe is the longest up to which reading all is "
+                "nowhere worse by more than a margin, use the longest at which it is better."
+            )
         gone = list(dict.fromkeys(r.title for r in every(facts) if r not in drawn))
         return text + (f" Not drawn, in the table: {listed(gone)}." if gone else "")
 
@@ -137,7 +142,7 @@ def draw_reading(axes: Any, one: Reading, y: float, lengths: list[int], stroke: 
     start = min(lengths)
     if one.value is None:
         axes.plot([start], [y], marker="x", markersize=5, color=stroke.colour, linestyle="none")
-        text, at = f"{one.said}: {_short(one.reason)}", start
+        text, at = f"{one.said}: {_short(one.reason.partition('; ')[0])}", start
     else:
         value, at = one.value or start, max(one.value or start, one.high or start)
         axes.plot([start, value], [y, y], color=stroke.colour, linewidth=1.0, alpha=0.35 if one.value else 0.0)
