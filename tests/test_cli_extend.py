@@ -88,6 +88,22 @@ def test_an_error_that_ends_with_the_extension_is_told(command: Command, make: M
     ]
 
 
+def test_a_missing_head_dim_is_told_and_written(command: Command, make: Make) -> None:
+    folder = make(llama(model_type="mixtral", rope_scaling={"type": "dynamic", "factor": 2.0}, head_dim=None))
+    done = extend(command, folder)
+    assert done.code == 0, done.err
+    assert "error: source: head_dim: transformers cannot build" in done.err
+    assert json.loads((folder.parent / "out" / "config.json").read_text())["head_dim"] == 64
+
+
+@pytest.mark.parametrize("lineage", ["runtime", "trained"])
+def test_a_block_that_the_numbers_contradict_refuses(lineage: str, command: Command, make: Make, tmp_path: Path) -> None:
+    ropewalk.extend(make(llama()), "yarn", length=2 * LENGTH, out=tmp_path / "long")
+    config = json.loads((tmp_path / "long" / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] *= 2
+    assert extend(command, make(config, "changed"), "yarn", "--lineage", lineage).refused("restore rope_parameters", LEFT)
+
+
 def test_truncate_in_the_wrong_place_is_told_where_the_plan_departs_from_the_origin(command: Command, make: Make) -> None:
     done = extend(command, make(TRUNCATE), "yarn", "--lineage", "runtime")
     assert done.code == 0, done.err
