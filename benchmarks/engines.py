@@ -6,7 +6,8 @@
   checkpoints of a plan of four times the length.
 - `caches`: the plan, and the plan off, with a key-value cache of fewer bits, against the same reference and against the same
   engine with a full one.
-- `needle`: whether a code planted beyond the trained window is given back word for word, with the plan and without.
+- `needle`: whether a code planted beyond the trained window, which transformers gives back with the plan and not without
+  it, is given back word for word, with the plan and without.
 
 `make engines FULL=1` runs all of them. Answers are kept in `runs/engines`; a run that was stopped goes on from there. Rows
 of engines that are not named stay in the result files as they were.
@@ -88,7 +89,7 @@ def cache_rows(runs: Runs, engine: str) -> list[dict[str, Any]]:
 
 def needle_rows(runs: Runs, engine: str) -> list[dict[str, Any]]:
     """Whether a code planted beyond the window is found, with the plan on and off."""
-    prompt, answer, position = haystack(len(runs.ids))
+    prompt, answer, position = kept_haystack(runs.place, len(runs.ids))
     rows = []
     for name in ("yarn x2", "off"):
         quantised = engine == "llama.cpp"
@@ -108,23 +109,47 @@ def needle_rows(runs: Runs, engine: str) -> list[dict[str, Any]]:
     return rows
 
 
+def kept_haystack(place: Path, longest: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """`haystack`, chosen once and kept beside the answers: all engines get the same prompt."""
+    file = place / f"needle-{longest}.json"
+    if not file.is_file():
+        file.write_text(json.dumps(haystack(longest)), encoding="utf-8")
+    prompt, answer, position = json.loads(file.read_text(encoding="utf-8"))
+    return tuple(prompt), tuple(answer), int(position)
+
+
 def haystack(longest: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """A prompt of `longest` tokens at most, the answer that continues it, and where the needle lies: beyond the window."""
+    """A prompt of `longest` tokens at most, the answer that continues it, and where the needle lies: beyond the window.
+
+    The needle is one of several that transformers gives back with the plan and not without it: one that is found either
+    way, or neither way, would say nothing of an engine. Raises `SystemExit` where a few haystacks hold no such needle.
+    """
+    import torch
     from transformers import AutoTokenizer
 
+    import ropewalk
     from ropewalk.data.tasks.encoding import Encoder
     from ropewalk.data.tasks.task import Ask, find_task
+    from ropewalk.hosts import live
+    from ropewalk.measure.answering.local import answer_all
+    from ropewalk.measure.forward import Forward
 
-    model, _ = inputs()
+    source, _ = inputs()
     filler = np.array(token_ids(longest + 4096), dtype=np.int64)
-    depth = (TRAINED + 512) / longest
-    encoder = Encoder(tokenizer=AutoTokenizer.from_pretrained(model), prefix=np.zeros(0, dtype=np.int64))
-    made = find_task("needle").build(Ask(encoder=encoder, lengths=(longest,), depths=(depth,), seed=0, filler=filler))
-    (question,) = made.questions
-    assert question.position is not None
-    assert question.position > TRAINED
-    prompt = tuple(int(one) for one in (*made.context, *question.question))
-    return prompt, tuple(int(one) for one in question.answer), question.position
+    depths = tuple((TRAINED + 64 + 160 * index) / longest for index in range((longest - TRAINED - 400) // 160))
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    encoder = Encoder(tokenizer=tokenizer, prefix=np.zeros(0, dtype=np.int64))
+    model, _ = live.load(source, dtype=torch.bfloat16, device=torch.device("cpu"))
+    forward, plan = Forward(model), ropewalk.plan(str(source), "yarn", length=2 * TRAINED)
+    for seed in range(4):
+        made = find_task("needle").build(Ask(encoder=encoder, lengths=(longest,), depths=depths, seed=seed, filler=filler))
+        with live.apply(model, plan):
+            told = answer_all(forward, tokenizer, made)
+        for question, on, off in zip(made.questions, told, answer_all(forward, tokenizer, made), strict=True):
+            if on.exact and not off.exact and question.position is not None and question.position > TRAINED:
+                prompt = tuple(int(one) for one in (*made.context, *question.question))
+                return prompt, tuple(int(one) for one in question.answer), question.position
+    raise SystemExit("no needle of four haystacks tells the plan from no plan; give another text")
 
 
 def with_others(part: str, rows: list[dict[str, Any]], engines: Sequence[str]) -> list[dict[str, Any]]:

@@ -227,8 +227,9 @@ class MapRows:
                 families.setdefault(find_task(name).family, []).append(name)
                 yield self.effective_row(protocol, method, name, [name])
             for family, members in families.items():
-                if len(members) > 1:
-                    yield self.effective_row(protocol, method, family, members)
+                if len(members) > 1 and self.pooled(protocol, method, members):
+                    # A task may be called as its family is.
+                    yield self.effective_row(protocol, method, f"family:{family}", members)
 
     def effective_row(self, protocol: str, method: str, title: str, members: Sequence[str]) -> Measurement:
         """The effective length of some tasks together."""

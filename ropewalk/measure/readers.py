@@ -46,9 +46,9 @@ class LocalReader:
         """Answers in the order of the questions; without any context for that control."""
         subject = self.subject
         if cell.protocol == NO_CONTEXT:
-            bare = without_context(haystack)
-            if bare is not None:
-                return answer_all(subject.forward, subject.tokenizer, bare, scoring=scoring)
+            alone = without_context(haystack)
+            if alone is not None:
+                return answer_all(subject.forward, subject.tokenizer, alone, scoring=scoring)
             return [
                 answer_alone(subject.forward, subject.tokenizer, haystack.head, question, scoring=scoring)
                 for question in haystack.questions
