@@ -52,7 +52,8 @@ module of the written config, to 1e-6 relative.
 {sweep}
 
 In transformers 5.16.1, the oldest that is supported, {oldest} such configs turn the same (`pi`, `ntk`, `yarn` and
-`ntk-mixed` at 4 times the length): that is what `tools/sweep_oldest.py` prints, run on its environment. That release lacks {newer}.
+`ntk-mixed` at 4 times the length): that is what `tools/sweep_oldest.py` prints, run on its environment.
+That release lacks {newer}.
 
 A model that nests its text part in `text_config` is read through it: {composite}. Where there is none,
 {flat} hold its fields at the top, as they were published, and are read and written there.
