@@ -162,7 +162,7 @@ def test_extend_writes_a_folder_that_is_inspected_with_its_plan(
         command("extend", tiny_checkpoint, "--method", "pi", "--length", "256", "--out", out, "--force", "--json").out
     )
     assert (card["verb"], card["status"], list(card["plans"])) == ("extend", "done", ["pi"])
-    assert document(command("inspect", out, "--json").out)["scheme"] == "linear"
+    assert document(command("inspect", out, "--json").out)["scheme"] == "llama3"
 
 
 def test_convert_makes_a_folder_that_is_loaded(command: Command, tmp_path: Path) -> None:

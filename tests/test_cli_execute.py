@@ -137,7 +137,9 @@ def test_a_mended_copy_is_what_is_executed(
     ropewalk.extend(tiny_checkpoint, "pi", length=LENGTH, out=broken)
     config = json.loads((broken / "config.json").read_text())
     # A number without a point, on which vLLM stops.
-    config["rope_parameters"]["factor"] = 4
+    base, factor = config["rope_parameters"]["rope_theta"], int(config["rope_parameters"]["factor"])
+    config["rope_parameters"] = {"rope_type": "linear", "rope_theta": base, "factor": factor}
+    config["max_position_embeddings"] = LENGTH // factor
     (broken / "config.json").write_text(json.dumps(config))
     assert command("verify", broken, "--engines", "vllm").code == 1
     line = ("verify", broken, "--engines", "vllm", "--fix", "--out", tmp_path / "out", "--execute", "--json")
