@@ -406,3 +406,39 @@ def test_what_each_profile_costs(command: Command, tiny_checkpoint: Path, long_t
     assert kept.code == 0, kept.err
     assert f"{four['price_nll']:+.4f}" in kept.out
     assert (tmp_path / "run" / "card.json").is_file()
+
+
+def test_the_table_stands_under_its_heading_and_says_why_it_fails(make: Make, command: Command) -> None:
+    folder = make(llama(max_position_embeddings=float(LENGTH)))
+    said = command("verify", str(folder), "--engines", "vllm")
+    heading, row = said.out.splitlines()[1:3]
+    assert heading.index("verdict") == row.index("exact")
+    assert said.code == 1
+    assert said.out.splitlines()[-1] == "exact in vllm; fails for 1 finding that is an error"
+
+
+def test_a_family_that_is_not_known_fails_with_the_reason_in_the_last_line(make: Make, command: Command) -> None:
+    said = command("verify", str(make({"model_type": "foonet"})))
+    assert said.code == 1
+    assert said.out.splitlines()[-1].endswith(
+        "not judged in transformers, vllm, sglang, llama.cpp; fails for 1 finding that is an error"
+    )
+
+
+def test_extend_refuses_what_stock_transformers_does_not_load_and_names_the_mend(make: Make, command: Command) -> None:
+    folder = make(llama(max_position_embeddings=float(LENGTH)))
+    assert command("extend", str(folder), "--method", "yarn", "--length", str(LENGTH * 64), "--dry-run").refused(
+        "verify", "--fix"
+    )
+
+
+def test_options_of_the_stretch_that_is_on_are_not_dropped_unsaid(make: Make, command: Command) -> None:
+    folder = make(
+        llama(
+            rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": LENGTH, "beta_fast": 16.0}
+        )
+    )
+    typed = ("extend", str(folder), "--method", "yarn", "--length", str(LENGTH * 8), "--lineage", "runtime", "--dry-run")
+    said = command(*typed)
+    assert said.code == 0
+    assert "say yarn:beta_fast=16 to keep it" in said.out + said.err

@@ -56,6 +56,7 @@ def plan_to_write(
     for methods that change no checkpoint, `LengthError` where the length is not above the trained one, `SourceError` for an
     error in the config that would be carried on into what is written.
     """
+    from ropewalk.engines.transformers.replaced import replaced
     from ropewalk.hosts import folder
 
     made = method if isinstance(method, Method) else find(method, options)
@@ -67,6 +68,9 @@ def plan_to_write(
     found, tokens = _told(checkpoint, found), parse_length(length)
     check_stretch(found, tokens)
     plan = made.plan(found, tokens)
+    if checkpoint.kind != "gguf":
+        lost = replaced(checkpoint.config, plan, from_origin=found.from_origin)
+        found = replace(found, findings=(*found.findings, *lost))
     return (plan.at(tokens) if freeze else plan), found
 
 

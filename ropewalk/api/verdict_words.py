@@ -9,7 +9,7 @@ def table(verification: Verification) -> str:
     lines = []
     if plan is not None:
         lines.append(f"reference: {verification.source}, {plan.kind}, {plan.length} tokens")
-    width = max(len(verdict.engine) for verdict in verification.verdicts)
+    width = max(len(name) for name in ("engine", *(verdict.engine for verdict in verification.verdicts)))
     lines.append(f"{'engine':<{width}}  {'verdict':<11}  {'rel. error':<10}  {'tokens':<8}  release")
     said: dict[tuple[str, str], str] = {}
     for verdict in verification.verdicts:
@@ -45,6 +45,12 @@ def summary(verification: Verification) -> str:
         by_status.setdefault(verdict.status, []).append(verdict.engine)
     words = {"exact": "exact in", "differs": "differs in", "refuses": "refused by", "unsupported": "not judged in"}
     parts = [f"{said} {', '.join(by_status[status])}" for status, said in words.items() if status in by_status]
+    wrong = [finding for finding in verification.findings if finding.severity == "error"]
+    if wrong:
+        parts.append("fails for 1 finding that is an error" if len(wrong) == 1 else f"fails for {len(wrong)} errors found")
+    named = [v.engine for v in verification.verdicts if v.status == "unsupported" and v.engine in verification.named]
+    if named:
+        parts.append(f"fails for {', '.join(named)}, which was asked for by name")
     return "; ".join(parts)
 
 

@@ -68,9 +68,12 @@ def _judged(
     from ropewalk.engines.findings import findings
 
     found = findings(config, tokenizer_config=tokenizer, facts=facts)
-    return verdicts.verify(
+    judged = verdicts.verify(
         config, reference=reference, source=source, engines=engines, tokenizer_config=tokenizer, findings=found
     )  # fmt: skip
+    # What stops an engine at load was found without it too, and there with its own mend.
+    mends = {finding.problem: finding.mend for finding in found}
+    return replace(judged, verdicts=tuple(replace(one, mend=mends.get(one.reason, one.mend)) for one in judged.verdicts))
 
 
 def _open(path: str | Path) -> Any:
@@ -101,9 +104,21 @@ def _reference(against: str | Path | Plan | None) -> tuple[Plan | None, str]:
     if "groups" not in content and "model_type" in content:
         return reference_of(content), str(against)
     try:
-        return Plan.from_dict(content), str(against)
+        return _usable(Plan.from_dict(content)), str(against)
     except RopewalkError as error:
         raise PlanError(f"{path} is no plan: {error}; give what extend --dry-run --json prints, or a checkpoint") from error
+
+
+def _usable(plan: Plan) -> Plan:
+    """The plan, if a dynamic one can be planned from again: its geometry comes from a file that anybody may have edited."""
+    try:
+        for length in (plan.original_length, plan.length):
+            plan.at(length)
+    except RopewalkError:
+        raise
+    except (AssertionError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PlanError(f"the geometry of this {plan.kind} plan cannot be planned from ({error!r:.80})") from error
+    return plan
 
 
 def _reference_in(checkpoint: Any) -> Plan:

@@ -68,13 +68,16 @@ class Method:
         return float(fixed) if fixed is not None else length / geometry.start_length
 
     def plan(self, geometry: Geometry, length: int) -> Plan:
-        """The plan for `length` tokens. At or below the trained length: the identity, unless an option fixes the strength.
+        """The plan for `length` tokens. At or below the length of the start: the identity, unless an option fixes it.
+
+        The start is the trained length, or the original one where a stretch was put on without training: there a plan from
+        the origin takes the place of that stretch, so it may be a smaller one.
 
         Raises `LengthError`, `UnsupportedError` (nothing to extend, lineage unknown), `MethodError`.
         """
         check_length(length)
         check_extendable(geometry)
-        if length <= geometry.trained_length and not self.fixes_strength:
+        if length <= geometry.start_length and not self.fixes_strength:
             return self.make_plan(geometry, length, 1.0, identity(geometry))
         factor = self.strength(geometry, length)
         words: dict[str, Frequencies | None] = {group.label: None for group in geometry.groups}
@@ -118,6 +121,13 @@ def check_extendable(geometry: Geometry) -> None:
     if geometry.extended_groups:
         return
     windows = sorted({g.window for g in geometry.groups if g.rotated and g.window is not None})
+    free = [g for g in geometry.groups if g.label == "none"]
+    if windows and free:
+        raise UnsupportedError(
+            f"the layers of this {geometry.model_type} that rotate see at most {windows[-1]} tokens (sliding window), and "
+            f"its {sum(len(g.layers) for g in free)} layers that see the whole text have no positions: no plan changes how "
+            "far it reads; serve it as it is, and measure how far it reads"
+        )
     if windows:
         raise UnsupportedError(
             f"every layer of this {geometry.model_type} looks back at most {windows[-1]} tokens (sliding window), so no "
@@ -299,8 +309,21 @@ def require(method: str, key: str, value: float, *, above: float, inclusive: boo
 
 
 def check_stretch(geometry: Geometry, length: int) -> None:
-    """Raises `LengthError` unless `length` goes beyond what the model reads now: what `extend` and `compare` demand."""
-    if length <= geometry.trained_length:
+    """Raises `LengthError` unless `length` goes beyond what a plan departs from: what `extend` and `compare` demand.
+
+    That is the trained length, or the original one where a stretch was put on without training and is planned anew.
+    """
+    if geometry.from_origin and length <= geometry.original_length:
+        raise LengthError(
+            f"length {length} is not above the original length {geometry.original_length} of this model, from which a "
+            "stretch without training is planned; give a longer --length"
+        )
+    if length <= geometry.trained_length and not geometry.from_origin:
+        if geometry.lineage == "unknown" and length > geometry.original_length:
+            raise LengthError(
+                f"length {length} is not above the trained length {geometry.trained_length} of this model; give a longer "
+                f"--length, or --lineage runtime to plan anew from its original length {geometry.original_length}"
+            )
         raise LengthError(
             f"length {length} is not above the trained length {geometry.trained_length} of this model; "
             "give a longer --length"

@@ -7,17 +7,19 @@ static plan for that length. Numbers are float64; hosts cast last.
 
 import hashlib
 import json
-import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from ropewalk.core.errors import LengthError, PlanError
+from ropewalk.core.errors import LengthError, PlanError, RopewalkError
 from ropewalk.core.geometry import Geometry, Vector
 
 Kind = Literal["static", "switched", "dynamic"]
+LARGEST = 1e18
+"""No factor of a real model comes near; beyond it float64 overflows in the powers that methods take."""
 LONGEST = 2**31 - 1
 """No position id of any host goes beyond a signed 32-bit integer."""
 
@@ -34,16 +36,13 @@ class Frequencies:
     """Multiplies the whole q.k, unrotated dimensions included."""
 
     def __post_init__(self) -> None:
-        inv_freq = np.asarray(self.inv_freq, dtype=np.float64)
+        inv_freq = _vector(self.inv_freq)
         if inv_freq.ndim != 1 or inv_freq.size == 0:
             raise PlanError(f"inv_freq must be a vector of rotary_dim/2 numbers, got shape {inv_freq.shape}")
         if not np.all(np.isfinite(inv_freq)) or np.any(inv_freq < 0.0):
             raise PlanError("inv_freq must be finite and not negative; check the method's options")
         for name in ("attention_factor", "logit_scale"):
-            value = float(getattr(self, name))
-            if not np.isfinite(value) or value <= 0.0:
-                raise PlanError(f"{name} must be a positive number, got {value}")
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, _positive(name, getattr(self, name)))
         inv_freq = inv_freq.copy()
         inv_freq.setflags(write=False)
         object.__setattr__(self, "inv_freq", inv_freq)
@@ -81,10 +80,29 @@ class Frequencies:
     def from_dict(cls, content: Mapping[str, Any]) -> "Frequencies":
         """Back from `to_dict`."""
         return cls(
-            inv_freq=np.asarray(content["inv_freq"], dtype=np.float64),
+            inv_freq=content["inv_freq"],
             attention_factor=content["attention_factor"],
             logit_scale=content["logit_scale"],
         )
+
+
+def _vector(value: Any) -> Vector:
+    """Numbers as float64. Text that looks like numbers is none: it comes from a file that somebody edited."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"inv_freq must be a vector of rotary_dim/2 numbers, got {value!r:.40}") from error
+    if array.size and array.dtype.kind not in "fiu":
+        raise PlanError(f"inv_freq must be a vector of rotary_dim/2 numbers, got {value!r:.40}")
+    return array.astype(np.float64)
+
+
+def _positive(name: str, value: Any) -> float:
+    # numpy's scalars are floats or integers to `numbers`, and plans are made with them.
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0.0 < value <= LARGEST:
+        raise PlanError(f"{name} must be a positive number, got {value!r:.40}")
+    return float(value)
 
 
 Words = Mapping[str, Frequencies | None]
@@ -107,6 +125,10 @@ class Regime:
 
     longest: int | None
     groups: Words
+
+    def __post_init__(self) -> None:
+        if self.longest is not None:
+            check_length(self.longest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +156,8 @@ class Plan:
     """The method's claim of a native spelling, unverified; not part of equality."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.method, str):
+            raise PlanError(f"a plan's method is an id such as yarn, got {self.method!r:.40}")
         if self.kind not in ("static", "switched", "dynamic"):
             raise PlanError(f"a plan is static, switched or dynamic, got kind {self.kind!r}")
         if self.kind == "switched" and not self.regimes:
@@ -142,8 +166,7 @@ class Plan:
             raise PlanError("a dynamic plan needs the geometry that it is planned from at each length")
         for name in ("original_length", "trained_length", "length"):
             object.__setattr__(self, name, check_length(getattr(self, name)))
-        if not (math.isfinite(self.factor) and self.factor > 0.0):
-            raise PlanError(f"a plan's factor is a positive number, got {self.factor!r}")
+        _positive("a plan's factor", self.factor)
 
     @property
     def key(self) -> str:
@@ -237,11 +260,31 @@ class Plan:
                 regimes=tuple(
                     Regime(longest=r["longest"], groups=_words_from_dict(r["groups"])) for r in content.get("regimes", ())
                 ),
-                geometry=None if geometry is None else Geometry.from_dict(geometry),
+                geometry=None if geometry is None else _geometry(geometry),
                 native=None if native is None else Native(name=native["name"], options=dict(native["options"])),
             )
-        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        except RopewalkError:
+            raise
+        except (AssertionError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PlanError(f"this document is not a plan ({error!r}); expected what Plan.to_dict() writes") from error
+
+
+def _geometry(content: Mapping[str, Any]) -> Geometry:
+    """The geometry of a dynamic plan, which is planned from again: what methods compute with is checked."""
+    geometry = Geometry.from_dict(content)
+    for length in (geometry.original_length, geometry.trained_length, geometry.declared_length):
+        check_length(length)
+    for group in geometry.groups:
+        for name in ("base", "origin_base"):
+            value = getattr(group, name)
+            if value is not None:
+                _positive(name, value)
+        for vector in (group.inv_freq, group.origin_inv_freq):
+            if vector is not None:
+                Frequencies(inv_freq=vector, attention_factor=group.attention_factor, logit_scale=group.logit_scale)
+        _positive("origin_attention_factor", group.origin_attention_factor)
+        _positive("origin_logit_scale", group.origin_logit_scale)
+    return geometry
 
 
 def _words_to_dict(words: Words) -> dict[str, Any]:

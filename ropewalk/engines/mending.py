@@ -5,7 +5,6 @@ every engine. What needs a decision is left: which original length is meant, whi
 scaling is frozen at.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from ropewalk.core.plan import Frequencies
 from ropewalk.engines import transformers
 from ropewalk.engines.findings import FLOATS, LENGTH_FIELDS, ORIGINAL, Facts, findings, hidden_share
 from ropewalk.engines.reference import reference_of
-from ropewalk.engines.transformers import formulas
+from ropewalk.engines.transformers import formulas, refusals
 from ropewalk.engines.transformers.compute import word_of
 from ropewalk.engines.transformers.families import enter
 from ropewalk.engines.transformers.reading import Shape, measure, parameters
@@ -52,8 +51,7 @@ def mend(
     """
     transformers.read(config)
     before = findings(config, tokenizer_config=tokenizer_config, facts=facts)
-    new: dict[str, Any] = copy.deepcopy(dict(config))
-    changes: list[str] = []
+    new, changes = refusals.whole_numbers(config)
     if not any(_undecided(finding) for finding in before):
         changes += [*_rope(new, measure(config)), *_lengths(new)]
     if new.pop("auto_map", None) is not None:

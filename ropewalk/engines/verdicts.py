@@ -293,7 +293,8 @@ def gap_of(label: str, length: int, expected: Frequencies | None, used: Frequenc
     parts = []
     if off.size:
         worst = int(np.argmax(errors))
-        ratio = used.inv_freq[worst] / expected.inv_freq[worst] if expected.inv_freq[worst] else np.inf
+        with np.errstate(over="ignore"):
+            ratio = used.inv_freq[worst] / expected.inv_freq[worst] if expected.inv_freq[worst] else np.inf
         parts.append(
             f"{off.size} of {errors.size} frequencies differ from dimension {off[0]} on, most in {worst} "
             f"({ratio:.4g} times the reference)"

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -222,6 +223,28 @@ def test_plans_only_the_groups_that_see_the_whole_text() -> None:
 def test_a_stretch_goes_beyond_the_trained_length(length: int) -> None:
     with pytest.raises(LengthError, match=rf"length {length} is not above the trained length 8192 .* longer --length"):
         check_stretch(SMOLLM2, length)
+
+
+RUNTIME = replace(SMOLLM2, lineage="runtime", original_length=2048)
+
+
+def test_a_stretch_without_training_is_planned_anew_from_the_length_before_it() -> None:
+    check_stretch(RUNTIME, 2049)
+    with pytest.raises(LengthError, match="length 2048 is not above the original length 2048 of this model, from which"):
+        check_stretch(RUNTIME, 2048)
+
+
+def test_an_unknown_lineage_is_asked_for_where_it_decides() -> None:
+    with pytest.raises(LengthError, match=r"not above the trained length 8192 .*--lineage runtime to plan anew .* 2048"):
+        check_stretch(replace(RUNTIME, lineage="unknown"), 4096)
+
+
+def test_no_one_is_told_to_remove_the_window_of_a_model_whose_global_layers_have_no_positions() -> None:
+    free = group(base=1e4, rotary_dim=64, label="none", position="none", inv_freq=None, origin_inv_freq=None, layers=(3, 7))
+    groups = (group(base=1e4, rotary_dim=64, window=512), free)
+    with pytest.raises(UnsupportedError, match="2 layers that see the whole text have no positions: no plan") as caught:
+        toy().plan(geometry(*groups, length=8192), 16384)
+    assert "null" not in str(caught.value)
 
 
 def test_a_longer_length_is_a_stretch() -> None:

@@ -299,10 +299,6 @@ def test_unsupported(config: dict[str, Any], message: str):
         ({"rope_scaling": {"type": "yarn"}}, "of type yarn lack 'factor'"),
         ({"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1, 2]}}, "positive numbers, got 1"),
         ({"rope_scaling": {"type": "longrope", "short_factor": ["a"], "long_factor": ["a"]}}, "is a list of 64 numbers"),
-        (
-            {"rope_scaling": {"type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0}},
-            "high_freq_factor 1 must be above low_freq_factor 4",
-        ),
         ({"head_dim": 7}, "rotate 7 dimensions, expected an even number"),
     ],
 )
@@ -340,3 +336,17 @@ def test_defaults_are_current():
     assert make_defaults.collect() == defaults.DEFAULTS, "run python tests/engines/make_defaults.py"
     if transformers.__version__ == defaults.TRANSFORMERS:
         assert make_defaults.render() == make_defaults.TARGET.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (4.0, 4.0), (4.0, 1.0)])
+def test_llama3_bounds_without_room_between_blend_nothing_as_in_transformers(low: float, high: float) -> None:
+    scaling = {
+        "rope_type": "llama3", "factor": 16.0, "low_freq_factor": low, "high_freq_factor": high,
+        "original_max_position_embeddings": 8192,
+    }  # fmt: skip
+    config = transformers.LlamaConfig(
+        hidden_size=256, num_attention_heads=2, max_position_embeddings=131072, rope_theta=5e5, rope_scaling=dict(scaling)
+    )
+    expected, _ = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    geometry = read(config.to_dict())
+    np.testing.assert_allclose(geometry.groups[0].inv_freq, expected.double().numpy(), rtol=1e-6, atol=0.0)

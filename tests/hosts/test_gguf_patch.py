@@ -297,3 +297,12 @@ def test_smollm2_by_yarn_twice_as_far(tmp_path: Path) -> None:
     assert reader.fields["llama.context_length"].contents() == 16384
     assert off(read_header(out), plan) <= 1e-6
     assert len(reader.fields["tokenizer.ggml.tokens"].contents()) == 49152
+
+
+@pytest.mark.parametrize("name", ["nosuff", "out.bin", "out.gguf.bak"])
+def test_a_path_that_nobody_would_read_back_as_gguf_is_refused_before_writing(
+    small: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(OutputError, match=rf"ends in \.gguf, got .*{name}; give --out .*{name}\.gguf"):
+        write_patched(small, plan_for(small, "yarn"), tmp_path / name)
+    assert not (tmp_path / name).exists()

@@ -202,8 +202,24 @@ def test_is_the_identity_inside_a_stretch_that_is_on(method_id: str, plain: Geom
         once = stretched(plain, lineage)
         # `crop` is the model as its weights were trained, so it takes an untrained stretch off.
         expected = as_trained(once) if (method_id, lineage) == ("crop", "runtime") else identity(once)
-        for length in (plain.original_length, once.trained_length):
+        lengths = (plain.original_length,) if lineage == "runtime" else (plain.original_length, once.trained_length)
+        for length in lengths:
             assert minimal(method_id, plain).plan(once, length).groups == expected
+
+
+def test_plans_a_smaller_stretch_than_the_untrained_one_that_is_on(method_id: str, plain: Geometry) -> None:
+    once = stretched(plain, "runtime")
+    length = (plain.original_length + once.trained_length) // 2
+    assert plain.original_length < length < once.trained_length
+    plan = minimal(method_id, plain).plan(once, length)
+    if method_id in UNTOUCHED:
+        assert plan.groups == (as_trained(once) if method_id == "crop" else identity(once))
+    elif method_id.startswith("dynamic"):
+        # Inside the present reach a dynamic plan leaves the model as it is.
+        assert plan.groups == identity(once)
+    else:
+        assert plan.factor == length / plain.original_length
+        assert plan.groups == minimal(method_id, plain).plan(plain, length).groups
 
 
 def test_crop_under_an_untrained_stretch_keeps_the_original_length(plain: Geometry) -> None:

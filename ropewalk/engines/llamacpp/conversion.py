@@ -125,7 +125,8 @@ def _llama3(architecture: str, factors: dict[str, Vector], values: Mapping[str, 
     factor, original = number(values, "factor"), _length(values)
     low, high = number(values, "low_freq_factor"), number(values, "high_freq_factor")
     turns = geometric(number(values, "rope_theta"), rotary_dim) / (2.0 * math.pi) * original
-    smooth = (turns - low) / (high - low)
+    # Llama 4 has 1 and 1: nothing lies between the two, so nothing is blended.
+    smooth = (turns - low) / (high - low if high != low else 1.0)
     blended = 1.0 / ((1.0 - smooth) / factor + smooth)
     divisors = np.where(turns > high, 1.0, np.where(turns < low, factor, blended))
     factors[DIVISORS] = np.asarray(np.float32(divisors), dtype=np.float64)

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from ropewalk.core.errors import PlanError, SourceError
+from ropewalk.core.errors import RopewalkError, SourceError
 from ropewalk.core.geometry import Finding, Geometry, Group, geometric
-from ropewalk.core.plan import Frequencies, Plan
+from ropewalk.core.plan import Frequencies, Plan, check_length
 
 KEY = "ropewalk"
 SCHEMA_VERSION = 1
@@ -45,7 +45,34 @@ def find(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
             f"the {KEY!r} block of config.json has schema version {block['schema_version']!r}, this release reads "
             f"{SCHEMA_VERSION}; update ropewalk"
         )
+    _check(block)
     return block
+
+
+def _check(block: Mapping[str, Any]) -> None:
+    """Raises `SourceError` where a field that is read does not hold what `make` writes: an edited block is not guessed at."""
+    try:
+        origin, steps = block["origin"], block["steps"]
+        check_length(block["length"])
+        check_length(origin["length"])
+        words(block)
+        for start in origin["groups"].values():
+            base, listed = start["base"], start["inv_freq"]
+            # A word checks its own numbers: base and factor are held to what its numbers may be.
+            Frequencies(
+                inv_freq=np.ones(1) if listed is None else listed,
+                attention_factor=start["attention_factor"],
+                logit_scale=start["logit_scale"],
+            )
+            Frequencies(inv_freq=np.ones(1), attention_factor=base, logit_scale=block["factor"])
+        if not isinstance(block["method"], str) or not isinstance(block["options"], Mapping):
+            raise TypeError("method is a text and options an object")
+        if not steps or not isinstance(steps, list) or not all(isinstance(step, Mapping) for step in steps):
+            raise TypeError("steps is a list of objects")
+    except SourceError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _damaged(error) from error
 
 
 def make(plan: Plan, geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +120,7 @@ def words(block: Mapping[str, Any]) -> dict[str, Frequencies | None]:
             label: None if content is None else Frequencies.from_dict(content["frequencies"])
             for label, content in block["groups"].items()
         }
-    except (KeyError, TypeError, AttributeError, PlanError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _damaged(error) from error
 
 
@@ -112,7 +139,7 @@ def settle(geometry: Geometry, block: Mapping[str, Any]) -> Geometry:
             lineage="trained" if tuned else "runtime",
             groups=groups,
         )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise _damaged(error) from error
 
 
@@ -151,4 +178,5 @@ def _stale() -> Finding:
 
 
 def _damaged(error: Exception) -> SourceError:
-    return SourceError(f"the {KEY!r} block of config.json is damaged ({error!r}); remove it or write the checkpoint again")
+    said = str(error) if isinstance(error, RopewalkError) else repr(error)
+    return SourceError(f"the {KEY!r} block of config.json is damaged ({said}); remove it or write the checkpoint again")

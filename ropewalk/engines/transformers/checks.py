@@ -32,6 +32,13 @@ SECTIONS = ("rope_parameters", "rope_scaling", "full_attention", "sliding_attent
 """Objects that hold such fields themselves."""
 
 
+def check_nested(config: Mapping[str, Any]) -> None:
+    """Raises `SourceError` for a text part that is no object; null counts as left out."""
+    nested = config.get("text_config")
+    if nested is not None and not isinstance(nested, Mapping):
+        raise SourceError(f"config.json has text_config = {nested!r:.40}, expected an object with the text part's fields")
+
+
 def check_fields(text: Mapping[str, Any], where: str = "config.json") -> None:
     """Raises `SourceError` at the first field of a config's text part, sections included, that cannot be meant.
 
@@ -45,9 +52,17 @@ def check_fields(text: Mapping[str, Any], where: str = "config.json") -> None:
         if key == "sliding_window_pattern" and isinstance(value, str) and text.get("layer_types"):
             # EXAONE 4 spells its pattern in letters, which nobody reads where the layers are listed.
             continue
+        if where != "config.json" and _vanishes(value):
+            raise SourceError(f"{where} has {key} = {value!r:.40}, expected no number between 0 and {SMALLEST:g}")
         expected = _expected(key)
         if expected is not None and not _is(key, value):
             raise SourceError(f"{where} has {key} = {value!r:.40}, expected {expected}")
+
+
+def _vanishes(value: Any) -> bool:
+    """Whether a rope field is so small that what is divided by it overflows."""
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(item, float) and 0.0 < abs(item) < SMALLEST for item in values)
 
 
 def _expected(key: str) -> str | None:

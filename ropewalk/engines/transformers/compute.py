@@ -17,6 +17,7 @@ from ropewalk.engines.computed import Computed, Depends
 from ropewalk.engines.transformers import formulas
 from ropewalk.engines.transformers.families import FAMILIES
 from ropewalk.engines.transformers.reading import Shape, make_groups, measure, of_type, parameters
+from ropewalk.engines.transformers.refusals import refusals
 from ropewalk.engines.transformers.spellings import NEEDS_HEAD_DIM, Parameters
 
 NAME = "transformers"
@@ -31,9 +32,11 @@ def compute(config: Mapping[str, Any], *, length: int, tokenizer_config: Mapping
     tokenizer's length only makes it warn.
     """
     try:
-        shape = measure(config)
+        shape, stops = measure(config), refusals(config)
     except RopewalkError as error:
         return _nothing(unsupported=str(error))
+    if stops:
+        return _nothing(refuses=stops[0].problem)
     try:
         params = parameters(shape)
     except (UnsupportedError, SourceError) as error:

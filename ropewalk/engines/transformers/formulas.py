@@ -187,10 +187,9 @@ def _divisors(params: Mapping[str, Any], key: str, count: int) -> Vector:
 def _llama3(params: Mapping[str, Any], plain: NDArray[Any]) -> Vector:
     factor, original = number(params, "factor"), number(params, "original_max_position_embeddings")
     low, high = number(params, "low_freq_factor"), number(params, "high_freq_factor")
-    if high <= low:
-        raise SourceError(f"high_freq_factor {high:g} must be above low_freq_factor {low:g}")
     wavelength = 2 * math.pi / plain
-    smooth = (original / wavelength - low) / (high - low)
+    # Llama 4 has 1 and 1: nothing lies between the two, so nothing is blended; nor where they are the wrong way round.
+    smooth = (original / wavelength - low) / (high - low if high != low else 1.0)
     between = (1 - smooth) * plain / factor + smooth * plain
     scaled = np.where(wavelength > original / low, plain / factor, plain)
     return np.where((wavelength >= original / high) & (wavelength <= original / low), between, scaled)

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ropewalk.core.errors import SourceError
 from ropewalk.core.geometry import Finding, Geometry, Lineage
+from ropewalk.core.plan import LONGEST
 from ropewalk.engines.transformers import formulas
 
 
@@ -71,6 +73,12 @@ def settle(geometry: Geometry, model_type: str, values: Mapping[str, Any]) -> Ge
         original = row.original_length or round(declared / formulas.number(values, "factor"))
     elif scheme in ("linear", "dynamic"):
         trained = round(declared * formulas.number(values, "factor"))
+    for name, length in (("original_max_position_embeddings", original), ("factor", trained)):
+        if not 1 <= length <= LONGEST:
+            raise SourceError(
+                f"{scheme} with {name} = {values.get(name)!r:.40} would read {length:.4g} tokens, expected 1 to {LONGEST}; "
+                f"mend {name}"
+            )
     if scheme == "linear" and row.lineage == "unknown":
         findings.append(_ambiguous_length(declared, trained))
     if scheme == "default":

@@ -15,7 +15,7 @@ from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.geometry import Finding, Geometry, Group
 from ropewalk.core.plan import LONGEST
 from ropewalk.engines.transformers import block, formulas, lineage
-from ropewalk.engines.transformers.checks import check_fields
+from ropewalk.engines.transformers.checks import check_fields, check_nested
 from ropewalk.engines.transformers.families import (
     FAMILIES,
     Family,
@@ -26,6 +26,7 @@ from ropewalk.engines.transformers.families import (
     rotated_layers,
 )
 from ropewalk.engines.transformers.formulas import Head
+from ropewalk.engines.transformers.refusals import refusals, unread
 from ropewalk.engines.transformers.spellings import FULL, SLIDING, Parameters, standardise
 
 MOST = {"num_hidden_layers": 10_000} | dict.fromkeys(
@@ -86,7 +87,7 @@ def read(config: Mapping[str, Any]) -> Geometry:
         head_dim=shape.head_dim,
         groups=groups,
         varies=values["rope_type"] == "dynamic" or _differ(groups, before),
-        findings=params.findings + _chunk_findings(shape),
+        findings=(*params.findings, *_chunk_findings(shape), *refusals(config), *unread(config)),
     )
     known = block.find(config)
     if known is None:
@@ -107,13 +108,14 @@ def groups_at(config: Mapping[str, Any], length: int) -> tuple[Group, ...]:
 
 def measure(config: Mapping[str, Any]) -> Shape:
     """The fields that positions depend on. Raises as `read` does."""
+    check_nested(config)
     model_type, text, _ = enter(config)
     check_fields(text)
     family = FAMILIES[model_type]
     if family.temperature_tuning and field(model_type, text, "attn_temperature_tuning"):
         raise UnsupportedError(
-            f"{model_type} makes its attention temperature depend on the position (attn_temperature_tuning), which is not "
-            "supported yet; set attn_temperature_tuning to false to read it without"
+            f"{model_type} has an attention temperature that grows with the position (attn_temperature_tuning), which no "
+            "word of a plan says yet, so it is refused; leave the field as it is: without it this is another model"
         )
     if family.full_head_dim and text.get("use_bidirectional_attention") == "all":
         raise UnsupportedError(

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ropewalk.core.errors import HostError, MachineError, SourceError
+from ropewalk.core.errors import HostError, MachineError, OutputError, SourceError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
@@ -73,6 +73,8 @@ def write_patched(
     `UnsupportedError` for the file, `MachineError` where the disk is full. Nothing is left behind by any of them.
     """
     final = check_out(out, source=Path(path), force=force)
+    if final.suffix.lower() != ".gguf":
+        raise OutputError(f"a GGUF file goes to a path that ends in .gguf, got {out}; give --out {out}.gguf")
     header = read_header(path)
     found = positions.geometry(header) if geometry is None else geometry
     static = plan.at(plan.length)
