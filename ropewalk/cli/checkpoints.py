@@ -96,11 +96,16 @@ def _flags(args: argparse.Namespace) -> int:
     line, verdict = launch_line(
         args.source, args.method, length=args.length, engine=args.flags, lineage=args.lineage, freeze=args.freeze
     )  # fmt: skip
-    print_json(line_document(line, verdict)) if args.json else print(quoted(line))
+    exact = verdict.status == "exact"
+    if args.json:
+        print_json(line_document(line, verdict))
+    else:
+        # A line that the engine would not compute is shown, but never where a shell would take it in.
+        print(quoted(line), file=sys.stdout if exact else sys.stderr)
     _say(line.says)
-    if verdict.status != "exact":
+    if not exact:
         print(f"ropewalk: with this line {line.engine} {verdict.status}: {verdict.reason}; {verdict.mend}", file=sys.stderr)
-    return 0 if verdict.status == "exact" else 1
+    return 0 if exact else 1
 
 
 def _say(words: Iterable[str]) -> None:
@@ -122,7 +127,9 @@ def _profiles(args: argparse.Namespace) -> int:
 
 def _print_plan(plan: Any) -> int:
     options = ", ".join(f"{key}={value}" for key, value in plan.options.items() if value is not None)
-    print(f"{plan.method} ({plan.kind}): {plan.trained_length} to {plan.length} tokens, factor {plan.factor:g}")
+    # A stretch that is on without training may be planned smaller, from the origin.
+    start = plan.trained_length if plan.length > plan.trained_length else plan.original_length
+    print(f"{plan.method} ({plan.kind}): {start} to {plan.length} tokens, factor {plan.factor:g}")
     if options:
         print(f"options: {options}")
     for label, word in plan.groups.items():

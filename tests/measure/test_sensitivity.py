@@ -138,8 +138,8 @@ def test_the_control_is_zero_and_distances_rise(run):
 def test_a_distance_equals_a_text_that_ends_with_the_scored_sentence(run, stock, prose):
     """Causality: what stands after the sentence cannot matter, so the text may be cut behind it."""
     from ropewalk.data.documents import read_documents
-    from ropewalk.measure.probes import ByDistance
     from ropewalk.measure.distance import swaps
+    from ropewalk.measure.probes import ByDistance
     from ropewalk.measure.settings import Settings
 
     model, tokenizer = stock

@@ -50,7 +50,7 @@ def find(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _check(block: Mapping[str, Any]) -> None:
-    """Raises `SourceError` where a field that is read does not hold what `make` writes: an edited block is not guessed at."""
+    """Raises `SourceError` where a field that is read does not hold what `make` writes: edits are not guessed at."""
     try:
         origin, steps = block["origin"], block["steps"]
         check_length(block["length"])
