@@ -62,14 +62,14 @@ def _row(runs: Runs, engine: str, name: str, control: float) -> dict[str, Any]:
     }
 
 
-def cache_rows(runs: Runs, engine: str) -> list[dict[str, Any]]:
+def cache_rows(runs: Runs, engine: str, names: Sequence[str] = ("yarn x2", "off")) -> list[dict[str, Any]]:
     """A row for each type of key-value cache; one that the engine does not have here is said with its own words.
 
     Of the stretched model and, for comparison, of the untouched one: `kl_own_*` is the divergence to the same engine with
     the cache in full precision, which needs no reference; beyond its window the untouched model is compared with itself.
     """
     rows = []
-    for name, cache in ((name, cache) for name in ("yarn x2", "off") for cache in CACHES.get(engine, ())):
+    for name, cache in ((name, cache) for name in names for cache in CACHES.get(engine, ())):
         row: dict[str, Any] = {"engine": engine, "case": name, "cache": cache}
         try:
             own = kl(runs.rows(engine, name, DTYPES[engine])[0], runs.rows(engine, name, DTYPES[engine], cache)[0])
@@ -169,6 +169,7 @@ def main() -> int:
     parser.add_argument("--engines", default=",".join(DTYPES))
     parser.add_argument("--longest", type=int, default=9984)
     parser.add_argument("--part", choices=tuple(PARTS))
+    parser.add_argument("--stretched-only", action="store_true", help="of the caches, leave the untouched model out")
     args = parser.parse_args()
     runs = Runs(Path("runs/engines"), token_ids(args.longest), positions(args.longest), say)
     failed = False
@@ -180,7 +181,8 @@ def main() -> int:
         for engine in engines:
             if python_of(engine) is None:
                 sys.exit(f"{engine} is not set up here; run make engines")
-            rows += make(runs, engine)
+            short = part == "caches" and args.stretched_only
+            rows += cache_rows(runs, engine, ("yarn x2",)) if short else make(runs, engine)
         failed |= any(row.get("as_it_must_be") is False for row in rows)
         command = "python -m benchmarks.engines " + " ".join(sys.argv[1:])
         print(write(f"engines-{part}", command, with_others(part, rows, engines)))
