@@ -135,7 +135,8 @@ def _section(values: Mapping[str, Any], shape: Shape) -> tuple[dict[str, Any], l
 def _temperature(section: dict[str, Any], shape: Shape) -> list[str]:
     """The factor on cos and sin, in the words of those engines that do not read `attention_factor`."""
     factor = section.get("attention_factor")
-    if factor is None:
+    if isinstance(factor, bool) or not isinstance(factor, int | float):
+        # A factor that is no number is a finding, and nothing that can be said in other words.
         return []
     if section["rope_type"] == "yarn" and not {"attn_factor", "mscale", "mscale_all_dim"} & section.keys():
         usual = formulas.temperature(formulas.stretch(section, shape.declared))

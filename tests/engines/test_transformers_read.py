@@ -272,7 +272,7 @@ def test_other_position_schemes_are_refused_by_name(name: str):
         ({}, "has no model_type"),
         ({"model_type": "falcon", "alibi": True}, "this falcon has ALiBi slopes"),
         ({"model_type": "lama"}, "'lama' is not a family that ropewalk reads yet; did you mean llama"),
-        ({"model_type": "llama4", "text_config": {}}, "attention temperature depend on the position"),
+        ({"model_type": "llama4", "text_config": {}}, "attention temperature that grows with the position"),
         ({"model_type": "llama", "rope_parameters": {"rope_type": "spiral"}}, "'spiral' is not one that transformers knows"),
         ({"model_type": "llama", "partial_rotary_factor": 0.5}, "llama rotates whole heads"),
         (
