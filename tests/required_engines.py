@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-VARIABLE = "ROPEWALK_ENGINES"
-REQUIRED = "required"
+VARIABLE = "ROPEWALK_ENGINES_REQUIRED"
+REQUIRED = "1"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -21,5 +21,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     engine = item.get_closest_marker("engine") is not None
     if engine and os.environ.get(VARIABLE) == REQUIRED and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and {VARIABLE}={REQUIRED} asks for every engine: {report.longrepr}"
+        report.longrepr = f"{item.nodeid} was skipped, and {VARIABLE} asks for every engine: {report.longrepr}"
     return report
