@@ -15,7 +15,7 @@ test: $(STAMP)  ## every test that needs no engine and no GPU
 engines: $(STAMP)  ## vLLM, llama.cpp and the oldest transformers, each in its own environment, on a real model; FULL=1 for the whole table
 	$(BIN)/python tools/engines.py
 	$(if $(FULL),$(BIN)/python -m benchmarks.engines)
-	ROPEWALK_ENGINES_REQUIRED=1 $(BIN)/python -m pytest -m "engine$(if $(FULL),, and not slow)" -rs -s --durations=0
+	ROPEWALK_ENGINES_REQUIRED=1 $(BIN)/python -m pytest -m engine -rs -s --durations=0 $(if $(FULL),,tests/engines_executed/test_engines.py)
 
 check: $(STAMP)  ## lint, format, types
 	$(BIN)/ruff check .

@@ -43,5 +43,5 @@ def test_an_absent_engine(value: str, code: int, says: str, tmp_path: Path) -> N
 
 def test_the_makefile_requires_them() -> None:
     text = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
-    (line,) = [line for line in text.splitlines() if '-m "engine' in line]
+    (line,) = [line for line in text.splitlines() if "-m engine" in line]
     assert f"{VARIABLE}={REQUIRED}" in line
