@@ -3,6 +3,7 @@
 import _thread
 import itertools
 import json
+import signal
 import random
 import threading
 import time
@@ -271,6 +272,8 @@ def test_a_server_that_goes_away_leaves_finished_cells_and_is_resumed(measured, 
 
 
 def test_an_interrupt_ends_at_once_and_leaves_finished_cells(measured, finder, finds, tmp_path):
+    # A shell that starts jobs in the background has them ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = measured("whole", finder)
 
     def interrupt() -> None:
