@@ -3,8 +3,8 @@
 import _thread
 import itertools
 import json
-import signal
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
