@@ -160,6 +160,18 @@ class Card:
         content: dict[str, Any] = json.loads(json.dumps(question, sort_keys=True))
         return content
 
+    def grows_from(self, old: "Card") -> bool:
+        """Whether all of the old run's cells are cells of this one: the same question, of more methods or more haystacks.
+
+        Cells are pure functions of what they name, so a run takes in methods and haystacks without measuring anything twice.
+        More documents are another question: haystacks take the documents in turn. A sequential stop looks after shares of
+        all haystacks, so their number is fixed where it is on.
+        """
+        (was, few), (now, many) = (_without_what_may_grow(card.question) for card in (old, self))
+        plans_kept = all(many["plans"].get(label) == plan for label, plan in few["plans"].items())
+        more = all(set(few[key]) <= set(many[key]) for key in ("methods", "map methods"))
+        return was == now and plans_kept and more and few["haystacks"] <= many["haystacks"]
+
     @property
     def hash(self) -> str:
         """12 hex digits over the question."""
@@ -174,6 +186,19 @@ class Card:
         """Back from `to_dict`; unknown keys of a later version are dropped."""
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in content.items() if key in known})
+
+
+def _without_what_may_grow(question: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A question in two: what makes it another one, and what may grow."""
+    config = dict(question["config"])
+    asked = dict(config.get("map") or {})
+    grows: dict[str, Any] = {
+        "plans": question["plans"],
+        "methods": config.pop("methods", []),
+        "map methods": asked.pop("methods", []),
+        "haystacks": 0 if asked.get("stop_early") else asked.pop("num_haystacks", 0),
+    }
+    return {**question, "plans": None, "config": {**config, "map": asked}}, grows
 
 
 def safe_name(name: str) -> str:

@@ -2,7 +2,8 @@
 
 A *cell* is the unit of work and of loss: one method on one document, one method on one haystack. Its result is on disk
 before the next begins: arrays by write-and-rename, lines by one append that ends in a newline. `resume` cuts a half-written
-last line, refuses a folder that answers another question, and skips the cells that are there.
+last line, refuses a folder that answers another question, and skips the cells that are there. A question that grows by methods
+or haystacks is no other one.
 """
 
 import io
@@ -115,10 +116,10 @@ class Run:
     def _resumed(cls, path: Path, card: Card) -> "Run":
         try:
             old = Card.from_dict(json.loads((path / "card.json").read_text(encoding="utf-8")))
-            was, now = old.question, card.question
+            was, now, grows = old.question, card.question, card.grows_from(old)
         except (ValueError, TypeError, AttributeError) as error:
             raise OutputError(f"{path}/card.json cannot be read ({error}); start anew with --force") from error
-        if was != now:
+        if was != now and not grows:
             # The config holds everything else, so it is opened up: "text" says more than "config".
             flat = [{**question.pop("config"), **question} for question in (was, now)]
             changed = sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))

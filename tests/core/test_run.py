@@ -223,6 +223,29 @@ def test_resume_refuses_another_question_and_says_in_what(tmp_path: Path, change
     assert (tmp_path / "run" / "card.json").read_bytes() == before
 
 
+def test_a_question_may_grow_by_methods_and_haystacks_and_by_nothing_else() -> None:
+    def asked(methods: list[str], haystacks: int = 2, depths: int = 3, **more: Any) -> dict[str, Any]:
+        asked = {"methods": methods, "num_haystacks": haystacks, "num_depths": depths, **more}
+        config = {"length": 512, "methods": methods, "map": asked}
+        return {"config": config, "plans": {name: {"method": name} for name in methods}}
+
+    small = make_card(**asked(["none", "pi"]))
+    assert make_card(**asked(["none", "ntk", "pi"])).grows_from(small)
+    assert make_card(**asked(["none", "pi"], 5)).grows_from(small)
+    for other in (
+        asked(["none", "ntk"]),
+        asked(["none", "pi"], 1),
+        asked(["none", "ntk", "pi"], depths=4),
+        {**asked(["none", "pi"]), "plans": {"none": {"method": "none"}, "pi": {"method": "pi", "factor": 2.0}}},
+        {**asked(["none", "pi", "ntk"]), "documents": [{"name": "a.txt"}, {"name": "b.txt"}]},
+        {**asked(["none", "pi", "ntk"]), "seed": 1},
+    ):
+        assert not make_card(**other).grows_from(small)
+    # A sequential stop spends its error over the haystacks it was told of.
+    stopping = make_card(**asked(["none", "pi"], stop_early=True))
+    assert not make_card(**asked(["none", "pi"], 5, stop_early=True)).grows_from(stopping)
+
+
 def test_what_is_no_part_of_the_question_does_not_stop_a_resume(tmp_path: Path) -> None:
     Run.open(tmp_path / "run", make_card())
     changes: dict[str, Any] = {"hardware": {"cores": 1}, "findings": [{"field": "x"}]}

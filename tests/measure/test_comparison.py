@@ -11,6 +11,7 @@ from tiny import TRAINED_LENGTH as TRAINED
 import ropewalk
 from ropewalk.core.errors import InputError, LengthError
 from ropewalk.core.progress import Progress
+from ropewalk.core.errors import OutputError
 from ropewalk.core.record import Record
 from ropewalk.measure.windows import crop_windows
 
@@ -158,6 +159,31 @@ def test_a_resumed_run_ends_with_the_same_rows(tiny_checkpoint, long_text, tmp_p
     (out / "measurements.jsonl").unlink()
     compare(tiny_checkpoint, long_text, out, resume=True)
     assert rows_of(Record.read(out)) == rows_of(first)
+
+
+def test_a_run_takes_in_methods_and_haystacks_without_measuring_anything_twice(tiny_checkpoint, long_text, tmp_path):
+    """Grown, it holds the rows of a run that was asked for all of it at once, and the first cells are the first's."""
+    asked = {"length": 16 * TRAINED, "lengths": [12 * TRAINED, 16 * TRAINED], "depths": 2}
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    compare(tiny_checkpoint, long_text, out, methods=["yarn"], retrieval="none,yarn", **asked)
+    first = Record.read(out)
+    all_of_it = {"methods": ["pi", "yarn"], "retrieval": "none,pi,yarn", "haystacks": 2, **asked}
+    compare(tiny_checkpoint, long_text, out, resume=True, **all_of_it)
+    compare(tiny_checkpoint, long_text, whole, **all_of_it)
+    grown, wanted = Record.read(out), Record.read(whole)
+    assert grown.samples[: len(first.samples)] == first.samples
+    assert {s["haystack"] for s in grown.samples} == {0, 1}
+    assert {s["method"] for s in grown.samples} == {"none", "pi", "yarn"}
+    assert in_order(rows_of(grown)) == in_order(rows_of(wanted))
+    assert grown.card.hash == wanted.card.hash != first.card.hash
+    # Less than it holds is another question.
+    with pytest.raises(OutputError, match="differs in map, methods, plans"):
+        compare(tiny_checkpoint, long_text, out, methods=["yarn"], retrieval="none,yarn", resume=True, **asked)
+
+
+def in_order(rows):
+    """Cells that came later stand later in a grown run."""
+    return sorted(rows, key=lambda row: json.dumps([row["metric"], *map(str, row.values())]))
 
 
 def rows_of(record):
