@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,36 @@ def test_out_of_memory_is_exit_code_3_and_resume_goes_on(
     assert json.loads((out / "card.json").read_text())["status"] == "failed"
     assert command(*question, "--out", out, "--resume").code == 0
     assert same_as_unbroken(out, unbroken)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("ropewalk.measure.protocols.score_window", RuntimeError("DefaultCPUAllocator: not enough memory: you tried")),
+        ("ropewalk.measure.repetition.nll_and_hits", MemoryError()),
+        ("ropewalk.measure.answering.local.read_questions", RuntimeError("MPS backend out of memory")),
+    ],
+)
+def test_out_of_memory_in_a_protocol_or_a_map_is_exit_code_3_too(
+    command: Command, question: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
+) -> None:
+    def starved(*_: Any, **__: Any) -> Any:
+        raise error
+
+    line = [*question, "--protocol", "disjoint", "--protocol", "repeated-text:period=64", "--out", tmp_path / "run"]
+    with monkeypatch.context() as patched:
+        module, _, name = place.rpartition(".")
+        patched.setattr(import_module(module), name, starved)
+        result = command(*line)
+    assert result.code == 3
+    assert "out of memory at length 512" in result.err
+    assert json.loads((tmp_path / "run" / "card.json").read_text())["status"] == "failed"
+    assert command(*line, "--resume").code == 0
+
+
+def test_other_failures_of_torch_stay_what_they_are() -> None:
+    from ropewalk.measure.memory import out_of_memory_is_told
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), out_of_memory_is_told(512):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

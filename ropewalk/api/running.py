@@ -19,6 +19,7 @@ from ropewalk.hosts import folder, live
 from ropewalk.measure.comparison import Subject, outstanding_cells, run_cells
 from ropewalk.measure.map_rows import MapRows
 from ropewalk.measure.maps import Prompts, cells, outstanding, run_map
+from ropewalk.measure.memory import out_of_memory_is_told
 from ropewalk.measure.protocols import check_protocols, protocol_rows, run_protocols
 from ropewalk.measure.readers import LocalReader
 from ropewalk.measure.rows import Facts, Rows
@@ -125,10 +126,11 @@ class Job:
         asked = self.settings.map
         total = sum(cost for _, cost in outstanding_cells(subject, documents, self.settings, run))
         self.progress.plan(total + (0.0 if asked is None else outstanding(asked, run)))
-        run_cells(subject, documents, self.settings, run, self.progress)
-        if asked is not None:
-            run_map(LocalReader(subject), self._prompts(subject.tokenizer, documents), run, self.progress)
-        run_protocols(subject, documents, self.settings, run, self.progress)
+        with out_of_memory_is_told(self.settings.length):
+            run_cells(subject, documents, self.settings, run, self.progress)
+            if asked is not None:
+                run_map(LocalReader(subject), self._prompts(subject.tokenizer, documents), run, self.progress)
+            run_protocols(subject, documents, self.settings, run, self.progress)
         card = run.card
         facts = Facts(
             model=card.model, card=card.hash, seed=card.seed, dtype=card.dtype, device=card.device,

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ropewalk.core.errors import MachineError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
@@ -26,6 +25,7 @@ from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
 from ropewalk.hosts import live
 from ropewalk.measure.forward import Forward, divergence
+from ropewalk.measure.memory import peak_bytes
 from ropewalk.measure.settings import CONTROL, CROP, NONE, Settings
 from ropewalk.measure.windows import Window, crop_windows, effort, length_windows
 
@@ -71,23 +71,9 @@ class Subject:
 
 
 def run_cells(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress) -> None:
-    """Every cell that is not on disk yet. Raises `MachineError` where memory runs out; the run can be resumed."""
-    try:
-        for document in documents:
-            _likelihood_cells(subject, document, settings, run, progress)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise MachineError(_out_of_memory(settings.length)) from error
-    except RuntimeError as error:
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise MachineError(_out_of_memory(settings.length)) from error
-        raise
-
-
-def _out_of_memory(length: int) -> str:
-    return (
-        f"out of memory at length {length}; free some memory, or give a smaller --length or --dtype bfloat16, "
-        "and run again with --resume"
-    )
+    """Every cell that is not on disk yet."""
+    for document in documents:
+        _likelihood_cells(subject, document, settings, run, progress)
 
 
 # --- likelihood -------------------------------------------------------------------------------------------------------
@@ -225,17 +211,3 @@ def outstanding_cells(
         for label in subject.plans
         if not run.has("nll", label, document.name)
     ]
-
-
-def peak_bytes() -> int | None:
-    """Most memory this process has held, bytes: device memory on a GPU, resident memory elsewhere."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    try:
-        import resource
-    except ImportError:  # not on every system
-        return None
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit

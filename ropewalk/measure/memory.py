@@ -1,0 +1,44 @@
+"""The memory of the process that measures: how much it took, and one sentence where there was not enough.
+
+Out of memory comes in three ways (torch's own error on a GPU, a plain `RuntimeError` elsewhere, Python's `MemoryError`), and
+a user is owed one.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ropewalk.core.errors import MachineError
+
+WORDS = ("out of memory", "not enough memory", "can't allocate memory")
+"""What torch's allocators say inside a plain `RuntimeError`: the first on Apple's devices, the others on a CPU."""
+
+
+@contextmanager
+def out_of_memory_is_told(length: int) -> Iterator[None]:
+    """Turns "out of memory" while texts of `length` are measured into a `MachineError`; the run can be resumed."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch.OutOfMemoryError is a RuntimeError.
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not any(words in str(error) for words in WORDS):
+            raise
+        raise MachineError(
+            f"out of memory at length {length}; free some memory, or give a smaller --length or --dtype bfloat16, "
+            "and run again with --resume"
+        ) from error
+
+
+def peak_bytes() -> int | None:
+    """Most memory this process has held, bytes: device memory on a GPU, resident memory elsewhere."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # not on every system
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
