@@ -124,7 +124,7 @@ class Training:
                 group["lr"] = RATE * share
             for part in range(ACCUMULATE):
                 loss = loss_of(self.model, *example(encoder, text, self.step, part)) / ACCUMULATE
-                loss.backward()
+                torch.autograd.backward(loss)
                 total += float(loss)
             self.optimizer.step()
             self.optimizer.zero_grad()
