@@ -20,7 +20,7 @@ from ropewalk.measure.comparison import Subject, outstanding_cells, run_cells
 from ropewalk.measure.map_rows import MapRows
 from ropewalk.measure.maps import Prompts, cells, outstanding, run_map
 from ropewalk.measure.memory import out_of_memory_is_told
-from ropewalk.measure.protocols import check_protocols, protocol_rows, run_protocols
+from ropewalk.measure.protocols import check_protocols, outstanding_protocols, protocol_rows, run_protocols
 from ropewalk.measure.readers import LocalReader
 from ropewalk.measure.rows import Facts, Rows
 from ropewalk.measure.settings import CROP, Settings
@@ -125,6 +125,7 @@ class Job:
     def _measure(self, subject: Subject, documents: list[Document], run: Run) -> list[Measurement]:
         asked = self.settings.map
         total = sum(cost for _, cost in outstanding_cells(subject, documents, self.settings, run))
+        total += outstanding_protocols(subject, documents, self.settings, run)
         self.progress.plan(total + (0.0 if asked is None else outstanding(asked, run)))
         with out_of_memory_is_told(self.settings.length):
             run_cells(subject, documents, self.settings, run, self.progress)

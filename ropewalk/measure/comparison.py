@@ -211,3 +211,13 @@ def outstanding_cells(
         for label in subject.plans
         if not run.has("nll", label, document.name)
     ]
+
+
+def unread(subject: Subject, kind: str, documents: Sequence[Document], run: Run) -> list[tuple[Document, str]]:
+    """The cells of a protocol that are not on disk: documents, each read by every method that does not crop."""
+    return [
+        (document, label)
+        for document in documents
+        for label in subject.plans
+        if subject.keeps(label) is None and not run.has(kind, label, document.name)
+    ]

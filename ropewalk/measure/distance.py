@@ -25,7 +25,7 @@ from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
 from ropewalk.data.sentences import token_sentences
 from ropewalk.measure import statistics
-from ropewalk.measure.comparison import Subject
+from ropewalk.measure.comparison import Subject, unread
 from ropewalk.measure.effective import grid
 from ropewalk.measure.forward import Forward
 from ropewalk.measure.probes import BY_DISTANCE, ByDistance
@@ -33,6 +33,7 @@ from ropewalk.measure.rows import NOTHING, Rows
 from ropewalk.measure.sensitivity import divergence
 from ropewalk.measure.settings import Settings
 from ropewalk.measure.statistics import Estimate
+from ropewalk.measure.windows import effort
 
 LONGEST_SENTENCE = 128
 """Tokens of a sentence that are compared: code and tables have sentences without an end."""
@@ -105,6 +106,11 @@ def check_distance(probe: ByDistance, subject: Subject, documents: Sequence[Docu
             )
 
 
+def cost(probe: ByDistance, settings: Settings) -> float:
+    """Relative cost of a cell: the text, the text again, and the text with each sentence replaced."""
+    return (2 + probe.swaps) * effort(settings.length)
+
+
 def run_distance(
     probe: ByDistance, subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress
 ) -> None:
@@ -113,12 +119,13 @@ def run_distance(
     The first row is the control: the text against itself, read again.
     """
     for place, document in enumerate(documents):
-        labels = [n for n in subject.plans if subject.keeps(n) is None and not run.has(BY_DISTANCE, n, document.name)]
-        if not labels:
-            continue
-        made = swaps(probe, subject.tokenizer, documents, place, settings)
-        for label in labels:
-            with progress.task(f"{BY_DISTANCE} {label} on {document.name}"), subject.put_on(label, settings.length):
+        todo = unread(subject, BY_DISTANCE, [document], run)
+        made = swaps(probe, subject.tokenizer, documents, place, settings) if todo else []
+        for _, label in todo:
+            with (
+                progress.task(f"{BY_DISTANCE} {label} on {document.name}", cost(probe, settings)),
+                subject.put_on(label, settings.length),
+            ):
                 cell = _swept(subject.forward, document.ids[: settings.length], made, progress)
             run.save(BY_DISTANCE, label, document.name, cell)
 

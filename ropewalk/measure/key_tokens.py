@@ -17,6 +17,7 @@ window at a time. Given up: the correction for selecting tokens by the same mode
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -28,13 +29,13 @@ from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
 from ropewalk.measure import statistics
-from ropewalk.measure.comparison import Subject
+from ropewalk.measure.comparison import Subject, unread
 from ropewalk.measure.forward import Forward
 from ropewalk.measure.probes import LONGPPL, KeyTokens, check_evaluator
 from ropewalk.measure.rows import NOTHING, Arrays, Rows, exponential
 from ropewalk.measure.settings import Settings
 from ropewalk.measure.statistics import Estimate
-from ropewalk.measure.windows import Window
+from ropewalk.measure.windows import Window, effort, windows_effort
 
 KEYS = "longppl-keys"
 """Kind of the evaluator's arrays: float32 [2, T-1], whether a token is key, and its NLL under the short context."""
@@ -82,21 +83,39 @@ def check(probe: KeyTokens, subject: Subject, settings: Settings) -> None:
     check_evaluator(probe.evaluator, tuple(label for label in subject.plans if subject.keeps(label) is None))
 
 
+def not_by_prefix(subject: Subject, document: Document, run: Run) -> list[str]:
+    """The methods that `prefix` did not read whole and whose reading of a document is not on disk."""
+    return [label for _, label in unread(subject, LONGPPL, [document], run) if subject.by_length(label)]
+
+
+def outstanding(probe: KeyTokens, subject: Subject, documents: Sequence[Document], settings: Settings, run: Run) -> float:
+    """Relative cost of what is not on disk."""
+    windows = short_windows(settings.length, context_of(probe, settings, subject.window), probe.shared)
+    unmarked = sum(not run.has(KEYS, probe.evaluator, document.name) for document in documents)
+    whole = sum(len(not_by_prefix(subject, document, run)) for document in documents)
+    return unmarked * windows_effort(windows) + whole * effort(settings.length)
+
+
 def run_key_tokens(
     probe: KeyTokens, subject: Subject, document: Document, settings: Settings, run: Run, progress: Progress
 ) -> None:
     """The mask of a document, and the NLL of the methods that `prefix` did not read whole."""
     ids = torch.from_numpy(document.ids[: settings.length])
-    for label in subject.plans:
-        if subject.by_length(label) and subject.keeps(label) is None and not run.has(LONGPPL, label, document.name):
-            with progress.task(f"{LONGPPL} {label} on {document.name}"), subject.put_on(label, settings.length):
-                hidden = subject.forward.hidden(ids, tick=progress.at)
-                run.save(LONGPPL, label, document.name, subject.forward.nll(hidden[:-1], ids[1:]).numpy())
+    for label in not_by_prefix(subject, document, run):
+        with (
+            progress.task(f"{LONGPPL} {label} on {document.name}", effort(settings.length)),
+            subject.put_on(label, settings.length),
+        ):
+            hidden = subject.forward.hidden(ids, tick=progress.at)
+            run.save(LONGPPL, label, document.name, subject.forward.nll(hidden[:-1], ids[1:]).numpy())
     label = probe.evaluator
     if run.has(KEYS, label, document.name):
         return
     windows = short_windows(settings.length, context_of(probe, settings, subject.window), probe.shared)
-    with progress.task(f"{LONGPPL} key tokens by {label} on {document.name}"), subject.put_on(label, settings.length):
+    with (
+        progress.task(f"{LONGPPL} key tokens by {label} on {document.name}", windows_effort(windows)),
+        subject.put_on(label, settings.length),
+    ):
         short = short_nll(subject.forward, ids, windows, progress)
     long = run.load(LONGPPL if subject.by_length(label) else "nll", label, document.name)
     run.save(KEYS, label, document.name, np.stack([mark(long, short, probe), short]).astype(np.float32))

@@ -20,11 +20,11 @@ from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
 from ropewalk.measure import distance, key_tokens, repetition, sensitivity, statistics
-from ropewalk.measure.comparison import Subject, score_window
-from ropewalk.measure.probes import ByDistance, KeyTokens, Passages, RepeatedText
+from ropewalk.measure.comparison import Subject, score_window, unread
+from ropewalk.measure.probes import BY_DISTANCE, REPEATED, ByDistance, KeyTokens, Passages, RepeatedText
 from ropewalk.measure.rows import Rows, exponential
 from ropewalk.measure.settings import DISJOINT, SLIDING, Settings
-from ropewalk.measure.windows import Window, disjoint_windows, sliding_windows, truncated_windows
+from ropewalk.measure.windows import Window, disjoint_windows, sliding_windows, truncated_windows, windows_effort
 
 
 def windows_of(protocol: str, settings: Settings, window: int) -> list[Window]:
@@ -53,6 +53,23 @@ def check_protocols(subject: Subject, documents: Sequence[Document], settings: S
                 sensitivity.check_pairs(probe, subject, documents, settings)
             case ByDistance():
                 distance.check_distance(probe, subject, documents, settings)
+
+
+def outstanding_protocols(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run) -> float:
+    """Relative cost of the protocols' cells that are not on disk."""
+    costs = {name: windows_effort(windows_of(name, settings, subject.window)) for name in settings.protocols}
+    total = sum(cost * len(unread(subject, name, documents, run)) for name, cost in costs.items())
+    for probe in settings.probes.asked:
+        match probe:
+            case KeyTokens():
+                total += key_tokens.outstanding(probe, subject, documents, settings, run)
+            case RepeatedText():
+                total += repetition.cost(settings) * len(unread(subject, REPEATED, documents, run))
+            case Passages():
+                total += sensitivity.outstanding(probe, subject, documents, settings, run)
+            case ByDistance():
+                total += distance.cost(probe, settings) * len(unread(subject, BY_DISTANCE, documents, run))
+    return total
 
 
 def run_probes(subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress) -> None:
@@ -91,18 +108,15 @@ def run_protocols(subject: Subject, documents: Sequence[Document], settings: Set
     """The cells of every protocol asked for: an array [num_windows, 2] of each window's sum and count of NLL."""
     for protocol in settings.protocols:
         windows = windows_of(protocol, settings, subject.window)
-        for document in documents:
-            for label in subject.plans:
-                if subject.keeps(label) is not None or run.has(protocol, label, document.name):
-                    continue
-                sums = np.zeros((len(windows), 2))
-                with progress.task(f"{protocol} {label} on {document.name}"):
-                    for index, window in enumerate(windows):
-                        with subject.put_on(label, window.end - window.begin):
-                            nll = score_window(subject.forward, document, window)
-                        sums[index] = nll.astype(np.float64).sum(), nll.size
-                        progress.at((index + 1) / len(windows))
-                run.save(protocol, label, document.name, sums.astype(np.float32))
+        for document, label in unread(subject, protocol, documents, run):
+            sums = np.zeros((len(windows), 2))
+            with progress.task(f"{protocol} {label} on {document.name}", windows_effort(windows)):
+                for index, window in enumerate(windows):
+                    with subject.put_on(label, window.end - window.begin):
+                        nll = score_window(subject.forward, document, window)
+                    sums[index] = nll.astype(np.float64).sum(), nll.size
+                    progress.at((index + 1) / len(windows))
+            run.save(protocol, label, document.name, sums.astype(np.float32))
     run_probes(subject, documents, settings, run, progress)
 
 

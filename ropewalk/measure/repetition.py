@@ -24,11 +24,12 @@ from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
 from ropewalk.measure import statistics
-from ropewalk.measure.comparison import Subject
+from ropewalk.measure.comparison import Subject, unread
 from ropewalk.measure.forward import Forward
 from ropewalk.measure.probes import REPEATED, RepeatedText
 from ropewalk.measure.rows import Rows
 from ropewalk.measure.settings import Settings
+from ropewalk.measure.windows import effort
 
 
 def repeat(document: Document, period: int, length: int) -> NDArray[np.int64]:
@@ -68,15 +69,21 @@ def check(probe: RepeatedText, subject: Subject, settings: Settings) -> None:
     period_of(probe, settings, subject.window)
 
 
+def cost(settings: Settings) -> float:
+    """Relative cost of a cell: both texts are read whole."""
+    return 2 * effort(settings.length)
+
+
 def run_repetition(
     probe: RepeatedText, subject: Subject, document: Document, settings: Settings, run: Run, progress: Progress
 ) -> None:
     """A cell of each method that reads whole texts: float32 [4, T-1], NLL and hits repeated, NLL and hits as it goes on."""
     texts = (repeat(document, period_of(probe, settings, subject.window), settings.length), document.ids[: settings.length])
-    for label in subject.plans:
-        if subject.keeps(label) is not None or run.has(REPEATED, label, document.name):
-            continue
-        with progress.task(f"{REPEATED} {label} on {document.name}"), subject.put_on(label, settings.length):
+    for _, label in unread(subject, REPEATED, [document], run):
+        with (
+            progress.task(f"{REPEATED} {label} on {document.name}", cost(settings)),
+            subject.put_on(label, settings.length),
+        ):
             read = [
                 nll_and_hits(subject.forward, torch.from_numpy(ids), progress=progress, part=index / 2)
                 for index, ids in enumerate(texts)

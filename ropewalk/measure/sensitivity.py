@@ -12,6 +12,7 @@ passages (`data.sentences`), and our rule for sentences in place of NLTK's. "Lon
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,17 @@ from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
 from ropewalk.data.sentences import passages
 from ropewalk.measure import statistics
-from ropewalk.measure.comparison import Subject
+from ropewalk.measure.comparison import Subject, unread
 from ropewalk.measure.forward import Forward
 from ropewalk.measure.probes import BYOD, Passages
 from ropewalk.measure.rows import NOTHING, Rows
 from ropewalk.measure.settings import Settings
 from ropewalk.measure.statistics import Estimate, student
+from ropewalk.measure.windows import effort
 
 FLOOR = 1e-14
+LETTERS_PER_TOKEN = 4
+"""Of English text, roughly: for progress alone."""
 NUM_SENTENCES, NUM_SWAPPED = 3, 2
 """Sentences read of a passage, and how many of them are replaced: the published numbers."""
 
@@ -107,25 +111,32 @@ def _pairs(probe: Passages, subject: Subject, documents: Sequence[Document], set
     return pairs(texts, seed=settings.seed, most=probe.examples)
 
 
+def outstanding(probe: Passages, subject: Subject, documents: Sequence[Document], settings: Settings, run: Run) -> float:
+    """Relative cost of what is not on disk."""
+    todo = unread(subject, BYOD, documents, run)
+    made = _pairs(probe, subject, documents, settings) if todo else []
+    return sum(_cost([pair for pair in made if pair.document == document.name]) for document, _ in todo)
+
+
+def _cost(made: Sequence[Pair]) -> float:
+    """Relative cost of pairs, by their letters: to count tokens the tokenizer would have to read everything twice."""
+    return sum(effort(len(text) // LETTERS_PER_TOKEN) for pair in made for text in (pair.own, pair.other))
+
+
 def run_pairs(
     probe: Passages, subject: Subject, documents: Sequence[Document], settings: Settings, run: Run, progress: Progress
 ) -> None:
     """A cell of each method and document: float32 [num_pairs], NaN where a last sentence was too short."""
     made = _pairs(probe, subject, documents, settings)
-    for document in documents:
+    for document, label in unread(subject, BYOD, documents, run):
         mine = [pair for pair in made if pair.document == document.name]
-        for label in subject.plans:
-            if subject.keeps(label) is not None or run.has(BYOD, label, document.name):
-                continue
-            scores = np.full(len(mine), np.nan, dtype=np.float32)
-            with progress.task(f"{BYOD} {label} on {document.name}"):
-                for index, pair in enumerate(mine):
-                    score = score_pair(
-                        subject.forward, subject.tokenizer, pair, lambda n, label=label: subject.put_on(label, n)
-                    )
-                    scores[index] = np.nan if score is None else score
-                    progress.at((index + 1) / len(mine))
-            run.save(BYOD, label, document.name, scores)
+        scores = np.full(len(mine), np.nan, dtype=np.float32)
+        with progress.task(f"{BYOD} {label} on {document.name}", _cost(mine)):
+            for index, pair in enumerate(mine):
+                score = score_pair(subject.forward, subject.tokenizer, pair, partial(subject.put_on, label))
+                scores[index] = np.nan if score is None else score
+                progress.at((index + 1) / len(mine))
+        run.save(BYOD, label, document.name, scores)
 
 
 def pair_rows(rows: Rows) -> list[Measurement]:

@@ -12,6 +12,7 @@
 A `Window` reads ids[begin:end] and scores the predicted tokens low..end-1. Token 0 of what is read is never predicted.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ropewalk.core.errors import LengthError
@@ -98,3 +99,8 @@ def _check_window(length: int, window: int) -> None:
 def effort(length: int) -> float:
     """Relative cost of one forward: linear and attention parts meet at about 6k tokens for a small model."""
     return length * (1.0 + length / 6144.0)
+
+
+def windows_effort(windows: Iterable[Window]) -> float:
+    """Relative cost of reading each window."""
+    return sum(effort(w.end - w.begin) for w in windows)
