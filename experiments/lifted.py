@@ -1,6 +1,6 @@
 """A capability-lifted SmolLM2: the same model with a small LoRA that has learned to answer, at short length only.
 
-    python -m experiments.lifted [--out runs/lifted] [--steps 240] [--resume]
+    python -m experiments.lifted [--out runs/lifted] [--steps 120] [--resume]
 
 A 135M model fails many tasks at any length, so they cannot tell how far it reads. A LoRA trained at short length on the
 tasks' `train` split lifts the capability and leaves positions alone: every prompt is far inside the window, and base and
@@ -153,7 +153,7 @@ def main() -> int:
     """Trains what is missing, merges, names the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/lifted"))
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--resume", action="store_true", help="go on with a training that is there")
     args = parser.parse_args()
     from transformers import AutoModelForCausalLM, AutoTokenizer
