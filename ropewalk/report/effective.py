@@ -53,6 +53,11 @@ class Reading:
         return None if self.row.value is None else round(self.row.value)
 
     @property
+    def refused(self) -> bool:
+        """Whether it is an effective length that could not be had."""
+        return self.value is None and self.row.metric not in LIKELIHOOD
+
+    @property
     def high(self) -> int | None:
         """The longest tested length that is not ruled out."""
         return None if self.row.ci_high is None else round(self.row.ci_high)

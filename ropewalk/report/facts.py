@@ -205,9 +205,17 @@ class Facts:
     @cached_property
     def asked(self) -> list[Asked]:
         """What the map asked, with its rows."""
+        return gather(self.record.measurements, self._map().get("tasks") or ())
+
+    @property
+    def num_asked_lengths(self) -> int:
+        """Lengths of the map: as the user asked for them, else those that have rows."""
+        asked = self._map().get("lengths") or {length for one in self.asked for length in one.lengths()}
+        return len(asked)
+
+    def _map(self) -> Mapping[str, Any]:
         config = self.record.card.config.get("map")
-        order = config.get("tasks") if isinstance(config, dict) else None
-        return gather(self.record.measurements, order or ())
+        return config if isinstance(config, Mapping) else {}
 
     @property
     def retrieval_protocol(self) -> str | None:

@@ -26,10 +26,15 @@ def price_inside(facts: Facts) -> list[Html]:
         return []
     found = [element("h3", "The price inside the window")]
     found.append(likelihood(facts).html() if priced(facts) else element("p", no_likelihood(facts), class_="absent"))
-    short = retrieval(facts)
-    found += [short.html()] if short.rows else []
-    missing = not_asked(facts)
-    return [*found, *([element("p", missing, class_="note")] if missing else [])]
+    return [*found, *retrieval_inside(facts)]
+
+
+def retrieval_inside(facts: Facts) -> list[Html]:
+    """What tasks say of the price: a table, and what is missing from it; empty where no task was asked."""
+    if not facts.asked or not facts.extensions or not facts.window_known:
+        return []
+    short, missing = retrieval(facts), not_asked(facts)
+    return [*([short.html()] if short.rows else []), *([element("p", missing, class_="note")] if missing else [])]
 
 
 def priced(facts: Facts) -> bool:

@@ -16,7 +16,7 @@ from ropewalk.report.cost import cost, total_line
 from ropewalk.report.facts import Facts, read_facts
 from ropewalk.report.headline import factor_text, gain_text, lines, price_text, retrieval_text
 from ropewalk.report.html import Html, Table, element, picture, raw
-from ropewalk.report.inside import checks, price_inside
+from ropewalk.report.inside import checks, price_inside, retrieval_inside
 from ropewalk.report.others import others
 from ropewalk.report.plots.curves import CURVES
 from ropewalk.report.plots.effective import EFFECTIVE
@@ -249,6 +249,8 @@ def plot_section(plot: Plot, facts: Facts, drawn: tuple[bytes, bytes] | None) ->
     reason = plot.missing(facts)
     numbers = plot.numbers(facts).html()
     beside = price_inside(facts) if plot is EFFECTIVE else []
+    if plot is PRICE and not shown(EFFECTIVE, facts):
+        beside = retrieval_inside(facts)
     if reason is not None or drawn is None:
         return section(plot.name, plot.title, element("p", f"No picture: {reason}.", class_="absent"), numbers, *beside)
     figure = element("figure", picture(*drawn, plot.alt(facts)), element("figcaption", plot.caption(facts)))

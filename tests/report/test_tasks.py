@@ -187,6 +187,46 @@ def test_a_run_that_certifies_nothing_says_why_after_what_it_found(tmp_path: Pat
     assert EFFECTIVE.missing(found) == "no effective length can be had from this run, for the reasons in the table"
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_map_of_two_lengths_beside_likelihoods_has_no_refused_lengths(tmp_path: Path) -> None:
+    config = {"example_map": {"tasks": ("needle",), "lengths": (256, 1024)}}
+    out = make_tasks_run(tmp_path / "run", documents=1, config=config)
+    found = Facts.of(Record.read(out))
+    assert {r.value for r in map(reading, found.record.rows("effective_length"))} == {None}
+    assert not [r for r in every(found) if r.row.metric == "effective_length"]
+    said = terminal_table(found.record) + " ".join(s.text for s in verdict(found))
+    assert "refused" not in said
+    assert "No effective length" not in said
+    content = read(write_report(out)).text
+    assert "refused" not in content
+    assert "Retrieval at a quarter and a half of the window" in content
+
+
+def test_why_two_lengths_have_no_picture_of_effective_lengths(tmp_path: Path) -> None:
+    config = {"example_map": {"tasks": ("needle",), "lengths": (256, 1024)}}
+    parts = ["likelihood", "gains", "tasks"]
+    found = Facts.of(
+        Record.read(make_example(tmp_path / "run", methods=("none", "crop", "yarn"), parts=parts, config=config))
+    )
+    assert EFFECTIVE.missing(found) == (
+        "tasks were asked at 2 lengths, too few for an effective length; give more with --lengths"
+    )
+    assert EFFECTIVE not in [plot for plot in page.PLOTS if page.shown(plot, found)]
+
+
+def test_a_map_of_two_lengths_keeps_what_it_certifies(tmp_path: Path) -> None:
+    config = {"example_map": {"tasks": ("needle",), "lengths": (256, 384)}}
+    found = Facts.of(Record.read(make_tasks_run(tmp_path / "run", documents=1, config=config)))
+    assert {one(found, "needle", method).said for method in ("none", "yarn")} == {"at least 384"}
+
+
+def test_without_likelihoods_the_refusal_is_what_there_is_to_say(tmp_path: Path) -> None:
+    config = {"example_map": {"tasks": ("needle",), "lengths": (256, 1024)}}
+    record = Record.read(make_tasks_run(tmp_path / "run", config=config))
+    assert "refused (1)" in terminal_table(record)
+    assert "needs every length of the grid" in terminal_table(record)
+
+
 # --- the price and the cost -------------------------------------------------------------------------------------------
 
 

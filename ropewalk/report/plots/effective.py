@@ -8,10 +8,12 @@ from ropewalk.report.html import Table
 from ropewalk.report.plots.plot import Plot, legend_below, length_axis, method_name
 from ropewalk.report.scores import PROTOCOLS
 from ropewalk.report.theme import Theme, printable, strokes
-from ropewalk.report.words import MISSING, cut, listed
+from ropewalk.report.words import MISSING, counted, cut, listed
 
 TITLE = 36
 """Letters of a task's name."""
+GRID = 3
+"""Lengths of a map from which on a refused effective length is worth a place beside likelihoods."""
 MOST = 36
 """Lines drawn; families come before their tasks, and what is left stands in the table."""
 
@@ -25,6 +27,9 @@ class _Effective(Plot):
 
     def missing(self, facts: Facts) -> str | None:
         found = every(facts)
+        if not found and too_few(facts):
+            asked = counted(facts.num_asked_lengths, "length")
+            return f"tasks were asked at {asked}, too few for an effective length; give more with --lengths"
         if not found:
             return "no task was asked"
         if all(r.value is None for r in found):
@@ -96,8 +101,12 @@ class _Effective(Plot):
 
 
 def every(facts: Facts) -> list[Reading]:
-    """Every length that the run certifies or refuses, methods in the order shown."""
-    found = readings(facts.record.measurements)
+    """Every length that the run certifies or refuses, methods in the order shown.
+
+    A map of one or two lengths beside likelihoods, as `compare` makes by itself, asks for no effective length: a refusal
+    says nothing there that its shares do not say. A number is shown however few the lengths.
+    """
+    found = [r for r in readings(facts.record.measurements) if not (r.refused and too_few(facts))]
     order = {label: i for i, label in enumerate(facts.labels)}
     tasks = [asked.task for asked in facts.asked]
     first = {r.family: min([tasks.index(m) for q in found if q.family == r.family for m in q.members if m in tasks] or [99])
@@ -105,6 +114,11 @@ def every(facts: Facts) -> list[Reading]:
     found.sort(key=lambda r: (r.row.metric != "effective_length", first[r.family]))
     places = {name: i for i, name in enumerate(dict.fromkeys(r.title for r in found))}
     return sorted(found, key=lambda r: (places[r.title], order.get(r.method, 99)))
+
+
+def too_few(facts: Facts) -> bool:
+    """Whether tasks were asked at so few lengths, beside likelihoods, that no effective length was looked for."""
+    return bool(facts.asked) and bool(facts.tokens) and facts.num_asked_lengths < GRID
 
 
 def lines(facts: Facts) -> list[Reading]:
