@@ -1,4 +1,4 @@
-"""Writes docs/methods.md, docs/papers.md and docs/cli.md from the code, so that they cannot tell another story.
+"""Writes docs/methods.md, tasks.md, papers.md and cli.md from the code, so that they cannot tell another story.
 
     .venv/bin/python tools/generate_docs.py           # write them
     .venv/bin/python tools/generate_docs.py --check   # exit 1 where one is not current
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ropewalk.api.maps import described_tasks
 from ropewalk.cli import DESCRIPTION, Parser, make_parser, verbs
 from ropewalk.core.method import describe, methods
 
@@ -80,6 +81,24 @@ def methods_page() -> str:
         page += f"\n## {d['id']}\n\n{d['summary'][0].upper()}{d['summary'][1:]}.\n"
         options: list[list[object]] = [[f"`{o['name']}`", f"`{o['default']}`", o["help"]] for o in d["options"]]
         page += "\n" + table(["option", "default", "meaning"], options) if options else ""
+    return page
+
+
+def tasks_page() -> str:
+    """Every task by its family."""
+    described = described_tasks()
+    page = f"{NOTE}\n# Tasks\n\nWhat `ropewalk measure --tasks` asks; how to read what comes of it: "
+    page += "[how far it reads](reading.md).\n"
+    for family in dict.fromkeys(task["family"] for task in described):
+        rows: list[list[object]] = [
+            [
+                f"`{task['id']}`", task["summary"], task["scoring"], "every mode" if task["grows"] else
+                "fixed, single" if task["depths"] else "one question", ", ".join(f"`--{need}`" for need in task["needs"]),
+                task["source"],
+            ]
+            for task in described if task["family"] == family
+        ]  # fmt: skip
+        page += f"\n## {family}\n\n" + table(["id", "what is asked", "scoring", "modes", "needs", "source"], rows)
     return page
 
 
@@ -151,7 +170,12 @@ def meaning(action: argparse.Action) -> str:
     return action.help or ""
 
 
-PAGES = {"docs/methods.md": methods_page, "docs/papers.md": papers_page, "docs/cli.md": cli_page}
+PAGES = {
+    "docs/methods.md": methods_page,
+    "docs/tasks.md": tasks_page,
+    "docs/papers.md": papers_page,
+    "docs/cli.md": cli_page,
+}
 
 
 def main() -> int:
