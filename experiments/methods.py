@@ -115,7 +115,7 @@ def line(folder: Path, record: Record, method: str, length: int) -> str:
     short, long = (one(record, "retrieval_exact", method, length=n, **asked) for n in (length // 2, length))
     beyond = {"position_low": trained, "position_high": length}
     cells = [
-        number(one(record, "nll_inside", method), ".3f"),
+        "as none" if method == "crop" else number(one(record, "nll_inside", method), ".3f"),
         number(one(record, "nll_beyond", method), ".3f"),
         "0" if method == "crop" else number(one(record, "net_gain", method, **beyond)),
         "0" if method in ("none", "crop") else number(one(record, "price_nll", method)),
