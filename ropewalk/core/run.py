@@ -2,8 +2,8 @@
 
 A *cell* is the unit of work and of loss: one method on one document, one method on one haystack. Its result is on disk
 before the next begins: arrays by write-and-rename, lines by one append that ends in a newline. `resume` cuts a half-written
-last line, refuses a folder that answers another question, and skips the cells that are there. A question that grows by methods
-or haystacks is no other one.
+last line, refuses a folder that answers another question, and skips the cells that are there. A question that grows by
+methods or haystacks is no other one.
 """
 
 import io

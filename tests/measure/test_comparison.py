@@ -9,9 +9,8 @@ import torch
 from tiny import TRAINED_LENGTH as TRAINED
 
 import ropewalk
-from ropewalk.core.errors import InputError, LengthError
+from ropewalk.core.errors import InputError, LengthError, OutputError
 from ropewalk.core.progress import Progress
-from ropewalk.core.errors import OutputError
 from ropewalk.core.record import Record
 from ropewalk.measure.windows import crop_windows
 
