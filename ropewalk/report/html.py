@@ -4,11 +4,10 @@ Given up: a template engine, which would be a dependency for one page.
 """
 
 import html
-from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-VOID = ("meta", "img", "source", "br")
+VOID = ("meta", "br")
 
 
 class Html(str):
@@ -17,12 +16,17 @@ class Html(str):
     __slots__ = ()
 
 
-def element(name: str, /, *children: str, **attributes: str) -> Html:
+def element(name: str, /, *children: str, **named: str) -> Html:
     """`<name ...>children</name>`. An underscore at the end of an attribute's name is dropped (`class_`)."""
-    head = "".join(f' {key.rstrip("_").replace("_", "-")}="{_escaped(value)}"' for key, value in attributes.items())
+    head = attributes({key.rstrip("_").replace("_", "-"): value for key, value in named.items()})
     if name in VOID:
         return Html(f"<{name}{head}>")
     return Html(f"<{name}{head}>{join(children)}</{name}>")
+
+
+def attributes(content: Mapping[str, str]) -> Html:
+    """` key="value"` for each, escaped."""
+    return Html("".join(f' {key}="{_escaped(value)}"' for key, value in content.items()))
 
 
 def join(parts: Iterable[str]) -> Html:
@@ -59,10 +63,3 @@ class Table:
         caption = [element("caption", self.caption)] if self.caption else []
         table = element("table", *caption, element("thead", head), element("tbody", *body))
         return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=self.caption or "table")
-
-
-def picture(light: bytes, dark: bytes, alt: str) -> Html:
-    """An SVG inside the page, in the reader's colours; paper is always light."""
-    address = "data:image/svg+xml;base64,"
-    screen = element("source", srcset=address + b64encode(dark).decode(), media="screen and (prefers-color-scheme: dark)")
-    return element("picture", screen, element("img", src=address + b64encode(light).decode(), alt=alt))

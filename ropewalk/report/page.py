@@ -15,7 +15,7 @@ from ropewalk.report.context import findings, protocols, what_was_run
 from ropewalk.report.cost import cost, total_line
 from ropewalk.report.facts import Facts, read_facts
 from ropewalk.report.headline import factor_text, gain_text, lines, price_text, retrieval_text
-from ropewalk.report.html import Html, Table, element, picture, raw
+from ropewalk.report.html import Html, Table, element, raw
 from ropewalk.report.inside import checks, price_inside, retrieval_inside
 from ropewalk.report.others import others
 from ropewalk.report.plots.curves import CURVES
@@ -29,7 +29,8 @@ from ropewalk.report.plots.price import PRICE
 from ropewalk.report.plots.retrieval import RETRIEVAL
 from ropewalk.report.plots.spectrum import SPECTRUM
 from ropewalk.report.style import STYLE
-from ropewalk.report.theme import DARK, LIGHT, drawing, new_figure, png, recoloured, require_matplotlib, svg
+from ropewalk.report.theme import LIGHT, drawing, new_figure, png, require_matplotlib, svg
+from ropewalk.report.vector import inlined
 from ropewalk.report.verdict import verdict
 from ropewalk.report.words import MISSING, counted, number, tokens, with_interval
 
@@ -55,18 +56,17 @@ def write_report(folder: str | Path) -> Path:
         else:
             # A picture of an earlier, longer report would contradict this one.
             (path / f"{plot.name}.png").unlink(missing_ok=True)
-    page = render(facts, {name: (light, dark) for name, (_, light, dark) in drawn.items()})
+    page = render(facts, {name: vector for name, (_, vector) in drawn.items()})
     _write(path / "report.html", page.encode("utf-8"))
     return path / "report.html"
 
 
-def pictures(plot: Plot, facts: Facts) -> tuple[bytes, bytes, bytes]:
-    """A plot as PNG, as SVG for light pages and as SVG for dark ones."""
+def pictures(plot: Plot, facts: Facts) -> tuple[bytes, bytes]:
+    """A plot as PNG and as SVG."""
     with drawing(LIGHT):
         figure = new_figure(*plot.size(facts), plot.title, provenance(facts), LIGHT)
         plot.draw(figure, facts, LIGHT)
-        raster, vector = png(figure), svg(figure)
-    return raster, vector, recoloured(vector, LIGHT, DARK)
+        return png(figure), svg(figure)
 
 
 def provenance(facts: Facts) -> str:
@@ -88,8 +88,8 @@ def read(facts: Facts) -> str:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def render(facts: Facts, drawn: dict[str, tuple[bytes, bytes]]) -> str:
-    """The whole page as text. `drawn`: light and dark SVG by the plot's name."""
+def render(facts: Facts, drawn: dict[str, bytes]) -> str:
+    """The whole page as text. `drawn`: SVG by the plot's name."""
     title = f"How far does {facts.record.card.model} read?"
     head = element(
         "head",
@@ -244,7 +244,7 @@ def headline_note(facts: Facts) -> str:
     return text.strip()
 
 
-def plot_section(plot: Plot, facts: Facts, drawn: tuple[bytes, bytes] | None) -> Html:
+def plot_section(plot: Plot, facts: Facts, drawn: bytes | None) -> Html:
     """A picture with its caption and its numbers, or the reason why there is none."""
     reason = plot.missing(facts)
     numbers = plot.numbers(facts).html()
@@ -253,7 +253,11 @@ def plot_section(plot: Plot, facts: Facts, drawn: tuple[bytes, bytes] | None) ->
         beside = retrieval_inside(facts)
     if reason is not None or drawn is None:
         return section(plot.name, plot.title, element("p", f"No picture: {reason}.", class_="absent"), numbers, *beside)
-    figure = element("figure", picture(*drawn, plot.alt(facts)), element("figcaption", plot.caption(facts)))
+    figure = element(
+        "figure",
+        element("div", inlined(drawn, plot.name, plot.alt(facts)), class_="picture"),
+        element("figcaption", plot.caption(facts)),
+    )
     if not plot.tabled:
         numbers = element("details", element("summary", "The numbers"), numbers)
     more = element("details", element("summary", "Checks of the answers"), *checks(facts)) if plot is PAIRED else ""

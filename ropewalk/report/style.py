@@ -1,16 +1,30 @@
-"""The page's style sheet: light, dark and paper."""
+"""The page's style sheet: light, dark and paper. The colours of a theme are the page's and its pictures' alike."""
 
-STYLE = """
-:root {
-  --ink: #1b1f24; --muted: #5b6470; --line: #dfe3e8; --surface: #ffffff; --page: #f6f7f8; --accent: #0b5c8f;
-  --warn-ink: #6b3d00; --warn: #fff3dc;
-}
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    --ink: #e8eaed; --muted: #a3abb5; --line: #323942; --surface: #171a1f; --page: #0f1115; --accent: #7cc4f0;
-    --warn-ink: #ffd99a; --warn: #3a2a0c;
-  }
-}
+from dataclasses import fields
+
+from ropewalk.report.theme import DARK, LIGHT, Theme
+
+
+def variables(theme: Theme) -> str:
+    """A theme's colours as CSS variables."""
+    return " ".join(f"--{field.name}: {getattr(theme, field.name)};" for field in fields(Theme) if field.name != "name")
+
+
+COLOURS = f"""
+:root {{
+  {variables(LIGHT)}
+  --line: #dfe3e8; --page: #f6f7f8; --accent: #0b5c8f; --warn-ink: #6b3d00; --warn: #fff3dc;
+}}
+@media screen and (prefers-color-scheme: dark) {{
+  :root {{
+    {variables(DARK)}
+    --line: #323942; --page: #0f1115; --accent: #7cc4f0; --warn-ink: #ffd99a; --warn: #3a2a0c;
+  }}
+}}
+"""
+STYLE = (
+    COLOURS.rstrip()
+    + """
 * { box-sizing: border-box; }
 body {
   margin: 0; background: var(--page); color: var(--ink);
@@ -36,7 +50,9 @@ section li { margin: 0.8rem 0; padding-left: 0.9rem; border-left: 3px solid var(
 section li p { margin: 0.1rem 0; font-size: 0.95rem; }
 .note, figcaption, .absent { color: var(--muted); font-size: 0.92rem; margin: 0.8rem 0 0; max-width: 56rem; }
 figure { margin: 0; }
-img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+.picture svg { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+.picture svg { font-family: "DejaVu Sans", Verdana, sans-serif; }
+.picture svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.88rem; font-variant-numeric: tabular-nums; min-width: 60%; }
 caption { text-align: left; color: var(--muted); padding: 0 0 0.4rem; }
@@ -56,8 +72,8 @@ dd { margin: 0.1rem 0 0; }
 dl { margin: 0; }
 footer { color: var(--muted); font-size: 0.85rem; padding-bottom: 2.5rem; }
 @media (max-width: 44rem) {
-  picture { display: block; overflow-x: auto; }
-  picture img { max-width: none; width: 44rem; }
+  .picture { overflow-x: auto; }
+  .picture svg { max-width: none; width: 44rem; }
 }
 @media print {
   body { background: none; font-size: 10.5pt; }
@@ -66,7 +82,8 @@ footer { color: var(--muted); font-size: 0.85rem; padding-bottom: 2.5rem; }
   h2 { break-after: avoid; }
   details:not([open]) { display: none; }
   .scroll { overflow: visible; }
-  img { max-height: 23cm; width: auto; }
+  .picture svg { max-height: 23cm; width: auto; }
   #headline table { font-size: 7.6pt; }
 }
 """
+)

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ropewalk.core.errors import InputError
@@ -132,6 +132,8 @@ def _settings(theme: Theme) -> Mapping[str, Any]:
         "axes.unicode_minus": True,
         # Equal records give equal files.
         "svg.hashsalt": "ropewalk",
+        # Text and not outlines: a heat map's numbers are most of a page.
+        "svg.fonttype": "none",
     }
 
 
@@ -162,7 +164,7 @@ def png(figure: Any) -> bytes:
 
 
 def svg(figure: Any) -> bytes:
-    """The figure without its heading, which the page has, as an SVG file; letters are outlines, so it needs no font."""
+    """The figure without its heading, which the page has, as an SVG file; letters are text."""
     from matplotlib.transforms import Bbox
 
     buffer = io.BytesIO()
@@ -172,15 +174,3 @@ def svg(figure: Any) -> bytes:
         text.set_visible(False)
     figure.savefig(buffer, format="svg", bbox_inches=box, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
-
-
-def recoloured(drawn: bytes, theme: Theme, other: Theme) -> bytes:
-    """An SVG drawn in one theme's colours in another's: drawing it again would take as long as everything else.
-
-    Works because no two colours of a theme are equal and no picture uses them for anything else.
-    """
-    for field in fields(Theme):
-        old, new = getattr(theme, field.name), getattr(other, field.name)
-        if field.name != "name":
-            drawn = drawn.replace(old.encode(), new.encode())
-    return drawn

@@ -1,6 +1,8 @@
 """What can be checked of a picture without eyes: its colours, its words, its numbers."""
 
+import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,15 @@ from example_run import METHODS, make_tasks_run
 
 from ropewalk.core.record import Record
 from ropewalk.report.facts import Facts
-from ropewalk.report.page import PLOTS
+from ropewalk.report.page import PLOTS, pictures
 from ropewalk.report.plots.gain import GAIN, clipped, limits
 from ropewalk.report.plots.likelihood import close_up
 from ropewalk.report.plots.price import PRICE
 from ropewalk.report.plots.retrieval import maps
 from ropewalk.report.plots.spectrum import groups, turns
-from ropewalk.report.theme import DARK, LIGHT, PREFERRED, printable, recoloured, strokes
+from ropewalk.report.style import STYLE, variables
+from ropewalk.report.theme import DARK, LIGHT, PREFERRED, printable, strokes
+from ropewalk.report.vector import inlined
 from ropewalk.report.words import basis, number, short_tokens, small
 
 Make = Callable[..., Path]
@@ -41,9 +45,41 @@ def test_no_two_methods_look_alike() -> None:
     assert len({found[label].colour for label in ("none", "crop", *PREFERRED)}) == 2 + len(PREFERRED)
 
 
-def test_dark_pictures_have_no_light_paper_left() -> None:
-    light = f"fill: {LIGHT.surface}; stroke: {LIGHT.ink}; {PREFERRED['yarn']}".encode()
-    assert recoloured(light, LIGHT, DARK) == f"fill: {DARK.surface}; stroke: {DARK.ink}; {PREFERRED['yarn']}".encode()
+def test_pictures_take_the_pages_colours_in_light_and_dark(tmp_path: Path) -> None:
+    found = facts(make_tasks_run(tmp_path / "run", documents=1, methods=METHODS))
+    own = [getattr(LIGHT, field.name) for field in fields(LIGHT) if field.name != "name"]
+    for plot in PLOTS:
+        shown = inlined(pictures(plot, found)[1], plot.name, "words")
+        assert not [colour for colour in own if colour in shown]
+        assert set(re.findall(r"var\((--\w+)\)", shown)) <= {f"--{field.name}" for field in fields(LIGHT)}
+    for theme in (LIGHT, DARK):
+        assert variables(theme) in STYLE
+        assert f"--shade: {theme.shade};" in variables(theme)
+
+
+SVG = """<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 72 36" xmlns="http://www.w3.org/2000/svg">
+ <metadata><x/></metadata><defs><clipPath id="pf0"><rect x="1.23456" y="-0.00001" width="2" height="3"/></clipPath></defs>
+ <g id="figure_1"><!-- words --><g id="empty"/>
+  <path d="M 10.00049 20.126
+L 1 2 z" clip-path="url(#pf0)" style="fill: #ffffff; stroke: #abcdef; stroke-linejoin: round"/>
+  <g transform="rotate(-0 1 2)"><text style="font-family: 'X'; font-size: 9px">a &lt;b&gt; &amp;</text></g>
+  <use xlink:href="#pf0" transform="scale(0.015625)"/>
+ </g></svg>"""
+
+
+def test_a_picture_is_written_short_with_ids_of_its_own() -> None:
+    assert inlined(SVG.encode(), "nll", 'say "x"') == (
+        '<svg viewBox="0 0 72 36" width="96" role="img" aria-label="say &quot;x&quot;">'
+        '<defs><clipPath id="nll-1"><rect x="1.23" y="0" width="2" height="3"></rect></clipPath></defs>'
+        '<path d="M10 20.13L1 2z" clip-path="url(#nll-1)" style="fill:var(--surface);stroke:#abcdef"></path>'
+        '<text style="font-size:9px">a &lt;b&gt; &amp;</text>'
+        '<use href="#nll-1" transform="scale(0.0156)"></use></svg>'
+    )
+
+
+def test_an_element_that_could_run_does_not_reach_the_page() -> None:
+    with pytest.raises(AssertionError, match="script"):
+        inlined(b'<svg viewBox="0 0 1 1"><script>1</script></svg>', "nll", "words")
 
 
 def test_alts_and_captions_carry_numbers(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def facts(record: Record) -> Facts:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "pictures", lambda plot, facts: (b"\x89PNG", b"<svg/>", b"<svg/>"))
+    monkeypatch.setattr(page, "pictures", lambda plot, facts: (b"\x89PNG", b'<svg viewBox="0 0 1 1"/>'))
 
 
 def row(**fields: Any) -> Measurement:
