@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ropewalk.core.run import Run
 from ropewalk.data.documents import Document, read_documents
 from ropewalk.hosts import folder, live
 from ropewalk.measure.comparison import Subject, outstanding_cells, run_cells
+from ropewalk.measure.harness import Harness
 from ropewalk.measure.map_rows import MapRows
 from ropewalk.measure.maps import Prompts, cells, outstanding, run_map
 from ropewalk.measure.memory import out_of_memory_is_told
@@ -24,6 +26,8 @@ from ropewalk.measure.protocols import check_protocols, outstanding_protocols, p
 from ropewalk.measure.readers import LocalReader
 from ropewalk.measure.rows import Facts, Rows
 from ropewalk.measure.settings import CROP, Settings
+from ropewalk.measure.short_rows import short_rows
+from ropewalk.measure.short_tasks import check_short, run_short
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class Job:
     def run(self) -> list[Measurement]:
         """Measures what is missing and returns all rows. The run folder is made only after every input was checked."""
         checkpoint = folder.open_checkpoint(self.source, weights=True)
-        if checkpoint.kind != "folder":
+        if not checkpoint.runs:
             raise InputError(
                 f"{self.source} is a {checkpoint.kind} and cannot be run; give a folder with safetensors weights"
                 + (" (ropewalk convert makes one)" if checkpoint.kind == "gguf" else "")
@@ -66,12 +70,20 @@ class Job:
             return settled._run(checkpoint, device, chosen, reason)
         return self._run(checkpoint, device, chosen, reason)
 
+    @cached_property
+    def harness(self) -> Harness | None:
+        """The short tasks with their data; None where none was asked."""
+        return None if self.settings.short is None else Harness(self.settings.short, self.settings.seed)
+
     def _run(self, checkpoint: Any, device: torch.device, chosen: torch.dtype, reason: str) -> list[Measurement]:
         self.progress.say(f"device {device}, {reason if self.dtype == 'auto' else f'{self.dtype}, {reason}'}")
         with self.progress.task("reading the texts"):
             # Before the weights, which may take minutes, what a text can be refused for.
             tokenizer = live.load_tokenizer(checkpoint.path)
             documents = self._documents(tokenizer)
+        with self.progress.task("loading the short tasks"):
+            # Found and fetched before the weights; the property keeps them.
+            _ = self.harness
         with self.progress.task("loading the model"):
             model, tokenizer = live.load(checkpoint.path, dtype=chosen, device=device)
         subject = Subject(
@@ -98,8 +110,8 @@ class Job:
         return rows
 
     def _documents(self, tokenizer: Any) -> list[Document]:
-        """The texts; a map of tasks that need none may go without."""
-        if not self.text and self.settings.map is not None:
+        """The texts; tasks that need none may go without."""
+        if not self.text and (self.settings.map is not None or self.settings.short is not None):
             return []
         return read_documents(self.text, tokenizer, self.settings.length)
 
@@ -111,6 +123,8 @@ class Job:
                 with subject.put_on(label, length):
                     pass
         check_protocols(subject, documents, settings)
+        if settings.short is not None:
+            check_short(subject)
         if settings.map is not None:
             prompts, reader = self._prompts(subject.tokenizer, documents), LocalReader(subject)
             seen = set()
@@ -132,6 +146,8 @@ class Job:
             if asked is not None:
                 run_map(LocalReader(subject), self._prompts(subject.tokenizer, documents), run, self.progress)
             run_protocols(subject, documents, self.settings, run, self.progress)
+            if self.harness is not None:
+                run_short(subject, self.harness, run, self.progress)
         card = run.card
         facts = Facts(
             model=card.model, card=card.hash, seed=card.seed, dtype=card.dtype, device=card.device,
@@ -141,7 +157,8 @@ class Job:
         with self.progress.task("making the rows"):
             rows = Rows(run, self.settings, subject.window, facts, by_length)
             mapped = [] if asked is None else MapRows(rows, asked, run.samples()).all()
-            run.write_measurements([*rows.all(), *mapped, *protocol_rows(rows)])
+            short = [] if self.harness is None else short_rows(rows, self.harness.members, list(self.harness.tasks))
+            run.write_measurements([*rows.all(), *mapped, *protocol_rows(rows), *short])
         run.save_card("done")
         return run.measurements()
 
@@ -159,6 +176,11 @@ class Job:
 
         return reload
 
+    def _settings(self) -> dict[str, Any]:
+        """The settings as the card has them: a run without short tasks asks what it asked before there were any."""
+        settings = dataclasses.asdict(self.settings)
+        return settings if settings["short"] is not None else {k: v for k, v in settings.items() if k != "short"}
+
     def _card(self, checkpoint: Any, documents: Sequence[Document], dtype: str, device: str) -> Card:
         name = Path(self.source).name or Path(self.source).resolve().name
         return Card(
@@ -166,7 +188,7 @@ class Job:
             model=name,
             source={"name": name, "kind": checkpoint.kind, "sha256": provenance.source_hash(checkpoint.path)},
             config={
-                **dataclasses.asdict(self.settings),
+                **self._settings(),
                 "source": str(self.source),
                 "text": [str(path) for path in self.text],
                 "methods": list(self.plans),
@@ -188,7 +210,7 @@ class Job:
             dtype=dtype,
             device=device,
             quantisation=provenance.quantisation(checkpoint.config),
-            versions=provenance.versions(),
+            versions=provenance.versions() | ({} if self.harness is None else self.harness.versions()),
             hardware=provenance.hardware(device) | {"threads": torch.get_num_threads()},
             findings=[
                 *(finding.to_dict() for finding in self.geometry.findings),

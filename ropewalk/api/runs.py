@@ -9,6 +9,7 @@ from typing import Any
 from ropewalk.api.checkpoints import need
 from ropewalk.api.maps import SHORTEST_HAYSTACK, Tasks, map_lengths, split_tasks
 from ropewalk.api.plans import geometry
+from ropewalk.api.short_tasks import ShortTasks
 from ropewalk.core.errors import InputError, LengthError, MethodError
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import check_stretch, find
@@ -18,6 +19,8 @@ from ropewalk.core.record import Measurement
 from ropewalk.core.run import check_out
 
 BASELINES = ("none", "crop")
+SERVED = "served"
+"""The label of what a server computes."""
 LARGEST_SEED = 2**32 - 1
 MOST = 1000
 """Of anything that is counted out; beyond it a number is taken for a slip of the finger."""
@@ -151,6 +154,7 @@ def measure(
     length: int | str | None = None,
     method: str | None = None,
     tasks: str | Iterable[str] = (),
+    short_tasks: str | Iterable[str] | ShortTasks = (),
     lengths: Sequence[int | str] | None = None,
     depths: int = 11,
     samples: int = 5,
@@ -186,6 +190,9 @@ def measure(
     `stride`), `yarn-truncate`, and with options after a colon `longppl`, `repeated-text`, `byod-sensitivity` and
     `sensitivity-by-distance` to `prefix`.
 
+    `short_tasks` are tasks that lm-eval asks inside the old window, by its names (`hellaswag,arc_easy`), or a `ShortTasks`
+    with a folder of task files, a few-shot count and a limit. The method's scores are paired with the untouched model's.
+
     With the address of a `server` the tasks are answered by what it serves (`served_model`, where it serves several):
     `concurrency` questions at once, `timeout` seconds for each answer. Of `source` config and tokenizer are read. `base_run`
     is the run folder of the untouched model whose short score an effective length is held against.
@@ -200,43 +207,62 @@ def measure(
     found, names = geometry(source, lineage=lineage), split_tasks(tasks)
     if method == "crop":
         raise MethodError("crop is a baseline; with --tasks it is always measured")
-    grid = map_lengths(found, names, lengths, length)
-    tokens = parse_length(length) if length is not None else max(grid, default=0)
-    if not names and length is None:
-        raise LengthError("a likelihood needs to know how much of each text to score; say --length")
-    if tokens < 2:
-        raise LengthError(f"a likelihood needs at least 2 tokens, got {tokens}")
-    if max(grid, default=0) > tokens:
-        raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plan is for; leave it out")
-    served = {
-        "url": server, "served_model": served_model, "concurrency": concurrency, "base_run": base_run, "timeout": timeout
-    }  # fmt: skip
-    if not 0 < timeout < float("inf"):
-        raise InputError(f"a timeout is a number of seconds above 0, got {timeout}")
-    if server is None and (served_model or base_run):
-        raise InputError("--served-model and --base-run are of a server; give its address with --server")
-    if server is not None:
-        given = {"--method": method, "--protocol": protocols, "--control-tokens": control_tokens}
-        _check_served(names, given | {"--device": device != "auto", "--dtype": dtype != "auto"})
     specs = [method] if method not in (None, "none") else []
+    short = ShortTasks.of(short_tasks).settings()
+    grid = map_lengths(found, names, lengths, length)
+    alone = short is not None and not names and not text
+    tokens = found.window_length if alone and length is None and not specs else _tokens(grid, length, alone=alone)
+    served = _served(
+        server, names, timeout=timeout, options={"served_model": served_model, "base_run": base_run},
+        given={"--method": method, "--protocol": protocols, "--control-tokens": control_tokens, "--short-tasks": short,
+               "--device": device != "auto", "--dtype": dtype != "auto"},
+    )  # fmt: skip
     # At or below the trained length there is nothing to crop.
-    labels = ["none" if server is None else "served", *(["crop"] if names and tokens > found.window_length else []), *specs]
-    plans = {label: find("none" if label == "served" else label).plan(found, tokens) for label in labels}
+    labels = [SERVED if served else "none", *(["crop"] if names and tokens > found.window_length else []), *specs]
+    plans = {label: find("none" if label == SERVED else label).plan(found, tokens) for label in labels}
     asked = Tasks(
         names=names, lengths=grid, depths=depths, samples=samples, modes=tuple(modes), scoring=scoring, template=template,
         stop_early=stop_early, handed_in=handed_in or {},
     )  # fmt: skip
     chosen = asked.settings(labels)
-    if server is not None and chosen is not None:
-        chosen = replace(chosen, untouched="served", base="none" if base_run else "served")
+    if served is not None and chosen is not None:
+        chosen = replace(chosen, untouched=SERVED, base="none" if base_run else SERVED)
     settings = Settings(
         length=tokens, control_tokens=control_tokens, protocols=windowed, probes=probes, protocol_window=window,
-        protocol_stride=stride, map=chosen, seed=seed,
+        protocol_stride=stride, map=chosen, seed=seed, short=short,
     )  # fmt: skip
     return _run(
         "measure", source, text, out, found, plans, settings, sources=asked.sources(),
-        served=None if server is None else served, device=device, dtype=dtype, force=force, resume=resume, progress=progress,
+        served=None if served is None else {**served, "concurrency": concurrency},
+        device=device, dtype=dtype, force=force, resume=resume, progress=progress,
     )  # fmt: skip
+
+
+def _tokens(grid: Sequence[int], length: int | str | None, *, alone: bool) -> int:
+    """The length of the plan, and how much of a text is scored; `alone` are short tasks, which need the former only."""
+    if length is None and not grid:
+        why = "a method is planned for a length" if alone else "a likelihood needs to know how much of each text to score"
+        raise LengthError(f"{why}; say --length")
+    tokens = parse_length(length) if length is not None else max(grid)
+    if tokens < 2:
+        raise LengthError(f"a likelihood needs at least 2 tokens, got {tokens}")
+    if max(grid, default=0) > tokens:
+        raise LengthError(f"the map has a length of {max(grid)}, beyond the {tokens} that the plan is for; leave it out")
+    return tokens
+
+
+def _served(
+    url: str | None, names: Sequence[str], *, timeout: float, options: dict[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What a run against a server needs beside its tasks; None without one. Raises `InputError`."""
+    if not 0 < timeout < float("inf"):
+        raise InputError(f"a timeout is a number of seconds above 0, got {timeout}")
+    if url is None:
+        if any(options.values()):
+            raise InputError("--served-model and --base-run are of a server; give its address with --server")
+        return None
+    _check_served(names, given)
+    return {"url": url, "timeout": timeout, **options}
 
 
 def _check_served(names: Sequence[str], given: Mapping[str, Any]) -> None:

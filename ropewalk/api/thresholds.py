@@ -22,8 +22,9 @@ METRICS = {
     "gain": "net_gain",
     "found": "retrieval_found",
     "exact": "retrieval_exact",
+    "short_tasks": "short_*_gain",
 }
-"""Words of a threshold, and the metric each stands for."""
+"""Words of a threshold, and the metric each stands for; a star is any number of letters."""
 CERTIFIED = ("effective_length", "safe_length", "use_length")
 """Metrics whose value is the certified end already."""
 FORM = re.compile(r"\s*([a-z_0-9]+)(?:\[([^\]]+)\])?\s*(>=|<=)\s*([+-]?[0-9.]+)(k?)\s*", re.IGNORECASE)
@@ -56,11 +57,16 @@ class Threshold:
 
     def missed(self, rows: Sequence[Measurement], methods: Sequence[str]) -> list[str]:
         """Why it is not met, a sentence each; empty where it is."""
-        named = [row for row in rows if row.metric == self.metric and row.method in methods and row.depth is None]
+        named = [row for row in rows if self._is_of(row.metric) and row.method in methods and row.depth is None]
         named = [row for row in named if self.task is None or row.task == self.task]
         if not named:
             return [f"{self.said}: the run has no {self.metric}" + (f" of {self.task}" if self.task else "")]
         return [reason for row in named if (reason := self._missed(row)) is not None]
+
+    def _is_of(self, metric: str) -> bool:
+        """Not fnmatch: lm-eval's filters stand in brackets, which are sets there."""
+        first, star, last = self.metric.partition("*")
+        return metric.startswith(first) and metric.endswith(last) if star else metric == self.metric
 
     def _missed(self, row: Measurement) -> str | None:
         about = ", ".join(str(part) for part in (row.method, row.task, row.length, row.protocol) if part is not None)

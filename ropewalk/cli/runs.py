@@ -30,6 +30,24 @@ def _add_running(parser: Any, *, out_required: bool = True) -> None:
     add_json(parser)
 
 
+def _add_short_tasks(parser: Any) -> None:
+    """What is handed to lm-eval."""
+    parser.add_argument(
+        "--short-tasks", action="append", default=[], metavar="A,B",
+        help="benchmarks that lm-eval asks inside the old window, by its names, such as hellaswag,arc_easy, paired with the "
+        "untouched model; lm-eval fetches their data (HF_HUB_OFFLINE is honoured)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--short-tasks-path", metavar="DIR",
+        help="a folder of task files (YAML) beside lm-eval's own; refused where one would run code",
+    )  # fmt: skip
+    parser.add_argument(
+        "--short-tasks-fewshot", type=int, metavar="N", help="examples before each question (default: as each task says)"
+    )
+    parser.add_argument("--short-tasks-limit", type=int, metavar="N", help="first documents of each task (default: all)")
+    parser.add_argument("--short-tasks-batch", type=int, default=1, metavar="N", help="prompts in one forward (default 1)")
+
+
 def add_measure(verbs: Any) -> None:
     """The arguments of `measure`."""
     parser = verbs.add_parser("measure", help="likelihood of texts at every position and every length, in one pass")
@@ -38,6 +56,7 @@ def add_measure(verbs: Any) -> None:
         "--tasks", action="append", default=[], metavar="A,B",
         help="retrieval and other tasks, separated by ','; 'help' lists them (default: likelihood alone)",
     )  # fmt: skip
+    _add_short_tasks(parser)
     parser.add_argument("--lengths", help="lengths of the tasks, such as 1k,2k,4k (default: a grid up to --length)")
     parser.add_argument("--depths", type=int, default=11, help="needles, evenly over the depth (default 11)")
     parser.add_argument("--samples", type=int, default=5, help="haystacks of each task for each length (default 5)")
@@ -83,6 +102,7 @@ def run_measure(args: argparse.Namespace) -> int:
     if "help" in args.tasks:
         return list_tasks(args)
     from ropewalk.api.runs import measure
+    from ropewalk.api.short_tasks import ShortTasks
     from ropewalk.api.thresholds import Threshold
     from ropewalk.core.errors import InputError
     from ropewalk.core.plan import parse_length
@@ -97,6 +117,13 @@ def run_measure(args: argparse.Namespace) -> int:
         out=args.out,
         method=args.method,
         tasks=args.tasks,
+        short_tasks=ShortTasks(
+            names=args.short_tasks,
+            path=args.short_tasks_path,
+            fewshot=args.short_tasks_fewshot,
+            limit=args.short_tasks_limit,
+            batch=args.short_tasks_batch,
+        ),
         lengths=args.lengths.split(",") if args.lengths else None,
         depths=args.depths,
         samples=args.samples,

@@ -17,6 +17,8 @@ NO_CONTEXT, STAND_ALONE = "no-context", "stand-alone"
 """Retrieval controls: the question without its haystack; prompts that share nothing, against their branches."""
 DISJOINT, SLIDING, TRUNCATE = "disjoint", "sliding-press", "yarn-truncate"
 """Likelihood protocols beside `prefix`, which is always there."""
+SHORT = "lm-eval"
+"""Protocol of the short tasks: whatever lm-eval does under its own names."""
 Mode = Literal["fixed", "grow", "single"]
 Scoring = Literal["auto", "forced", "generate"]
 
@@ -56,6 +58,24 @@ class MapSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShortSettings:
+    """Tasks that are handed to lm-eval, asked inside the old window."""
+
+    names: tuple[str, ...]
+    """Tasks, tags and groups by lm-eval's names."""
+    path: str | None = None
+    """Folder of the user's own task files; None where lm-eval's alone are meant."""
+    sha256: str | None = None
+    """Of the task files in that folder, so that a run is not mixed from two versions of them."""
+    num_fewshot: int | None = None
+    """Examples before each question; None is what each task says of itself."""
+    limit: int | None = None
+    """Documents of each task, the first ones; None is all."""
+    batch_size: int = 1
+    """Prompts in one forward."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that shapes a run beside the plans and the texts. Lengths are tokens."""
 
@@ -77,4 +97,6 @@ class Settings:
     """Stride of `sliding-press`: the papers' S."""
     probes: Probes = field(default_factory=Probes)
     """Likelihood protocols that have options of their own."""
+    short: ShortSettings | None = None
+    """None where no short task is asked."""
     seed: int = 0

@@ -57,6 +57,10 @@ PROTOCOLS = {
         "The same questions as prompts that share nothing, each read from its start: how often an answer differs from that "
         "on the shared cache is rounding."
     ),
+    "lm-eval": (
+        "lm-eval asks its own prompts and scores the answers by its own rules, on the live model with the plan on; prompts "
+        "longer than the old window are cut from the left. Intervals are over the task's documents."
+    ),
     "no-context": "The same questions without the text: what is answered here was guessed.",
 }
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ropewalk.core.record import Measurement, Record
 from ropewalk.report.facts import Facts
+from ropewalk.report.short_tasks import short_text
 from ropewalk.report.terminal import effective_lines
 from ropewalk.report.words import MINUS, MISSING, basis, cut, interval, number, short_tokens, tokens
 
@@ -90,9 +91,11 @@ def _valued(row: Measurement | None) -> str:
 def terminal_table(record: Record) -> str:
     """The headline table and the effective lengths as plain ASCII text, aligned, at most 120 columns wide."""
     facts = Facts.of(record)
-    likelihood = _likelihood_lines(facts) if facts.tokens or not facts.asked else []
+    short = [ascii_text(line).rstrip() for line in short_text(facts, WIDTH)]
+    likelihood = _likelihood_lines(facts) if facts.tokens or not (facts.asked or short) else []
     reach = [ascii_text(line).rstrip() for line in effective_lines(facts, WIDTH)]
-    text = [*_head(facts), *likelihood, *(reach if likelihood else reach[1:])]
+    tables = [line for table in (likelihood, reach, short) for line in table]
+    text = [*_head(facts), *(tables if likelihood else tables[1:])]
     return "\n".join(text) + "\n"
 
 

@@ -9,7 +9,7 @@ from ropewalk.report.html import Html, Table, element
 from ropewalk.report.words import MISSING, tokens, with_interval
 
 SHOWN = ("nll", "nll_inside", "nll_beyond", "perplexity", "net_gain", "effective_length", "safe_length", "use_length")
-FAMILIES = ("price_", "control_", "retrieval_")
+FAMILIES = ("price_", "control_", "retrieval_", "short_")
 """Beginnings of metrics that stand elsewhere on the page."""
 PROTOCOLS = ("disjoint", "sliding-press", "yarn-truncate")
 """Likelihood under these is in no picture."""

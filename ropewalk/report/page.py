@@ -28,6 +28,7 @@ from ropewalk.report.plots.plot import Plot
 from ropewalk.report.plots.price import PRICE
 from ropewalk.report.plots.retrieval import RETRIEVAL
 from ropewalk.report.plots.spectrum import SPECTRUM
+from ropewalk.report.short_tasks import short_lines, short_section
 from ropewalk.report.style import STYLE
 from ropewalk.report.theme import LIGHT, drawing, new_figure, png, require_matplotlib, svg
 from ropewalk.report.vector import inlined
@@ -80,6 +81,8 @@ def provenance(facts: Facts) -> str:
 
 def read(facts: Facts) -> str:
     """What was read: texts, or tasks where no text was scored."""
+    if not facts.asked and not facts.tokens and (short := short_lines(facts)):
+        return f"{counted(len({line.task for line in short}), 'short task')} asked"
     if facts.asked and not facts.tokens:
         return f"{counted(len({asked.task for asked in facts.asked}), 'task')} asked"
     return f"{counted(facts.num_documents, 'document')} read"
@@ -103,7 +106,8 @@ def render(facts: Facts, drawn: dict[str, bytes]) -> str:
         element("header", element("h1", title), element("p", provenance(facts), class_="provenance")),
         *unfinished(facts),
         section("verdict", "Verdict", *_verdict(facts)),
-        *([side_by_side(facts)] if facts.tokens or not facts.asked else []),
+        *([side_by_side(facts)] if facts.tokens or not (facts.asked or short_section(facts)) else []),
+        *([section("short-tasks", "Short tasks", *short_section(facts))] if short_section(facts) else []),
         *(plot_section(plot, facts, drawn.get(plot.name)) for plot in ordered(facts) if shown(plot, facts)),
         *([section("others", "Other numbers", *others(facts))] if others(facts) else []),
         *not_shown(facts),

@@ -12,6 +12,7 @@ from ropewalk.report.facts import BASELINES, Facts
 from ropewalk.report.inside import difference
 from ropewalk.report.plots.price import control_name
 from ropewalk.report.reading_verdict import gains, reading_line, reads, unsaid
+from ropewalk.report.short_tasks import short_sentences
 from ropewalk.report.words import basis, interval, judged, listed, number, percent, small, tokens, with_interval
 
 LOST = 0.1
@@ -42,6 +43,7 @@ def verdict(facts: Facts) -> list[Sentence]:
     sentences = [Sentence(subject="", parts=(text,)) for text in found if text]
     for label in facts.labels:
         texts = [*reads(facts, label), gain(facts, label), price(facts, label), *found_keys(facts, label)]
+        texts += short_sentences(facts, label)
         if label in BASELINES:
             texts = reads(facts, label)
         said = tuple(text for text in texts if text)
