@@ -1,1 +1,5 @@
-"""Registered attention functions, each with its naive twin in the tests. Empty until a method needs one."""
+"""Registered attention functions, each with its naive twin in the tests: causal attention inside segments.
+
+One primitive (`segments`) carries packs, whose segments are the documents, and shifted sparse attention (`shifted`), whose
+segments are groups. `registered` puts both under names of transformers' registry.
+"""

@@ -1,0 +1,168 @@
+"""Shifted sparse attention: its groups as pictures, its published form against the paper's own algorithm, and its leak."""
+
+from typing import Any
+
+import pytest
+import torch
+from naive_attention import picture
+from torch import Tensor
+from torch.nn import functional
+
+from ropewalk.attention import segments
+from ropewalk.attention.segments import until
+from ropewalk.attention.shifted import Shifted
+from ropewalk.core.errors import InputError
+
+LENGTH = 8
+STRAIGHT = [
+    "#.......",
+    "##......",
+    "###.....",
+    "####....",
+    "....#...",
+    "....##..",
+    "....###.",
+    "....####",
+]
+SHIFTED = {
+    "separate": [
+        "#.......",
+        "##......",
+        "..#.....",
+        "..##....",
+        "..###...",
+        "..####..",
+        "......#.",
+        "......##",
+    ],
+    "swap": [
+        "#.......",
+        "##......",
+        "..#.....",
+        "..##....",
+        "..###...",
+        "..####..",
+        "##....#.",
+        "##....##",
+    ],
+    "rolled": [
+        "#.....##",
+        "##....##",
+        "..#.....",
+        "..##....",
+        "..###...",
+        "..####..",
+        "......#.",
+        "......##",
+    ],
+}
+
+
+@pytest.mark.parametrize("wrap", SHIFTED)
+def test_what_each_half_of_the_heads_sees(wrap: Any) -> None:
+    straight, moved = Shifted(group=4, wrap=wrap).parts(LENGTH, 0)
+    assert picture(straight, LENGTH) == STRAIGHT
+    assert picture(moved, LENGTH) == SHIFTED[wrap]
+
+
+def test_patterns() -> None:
+    straight, moved = Shifted(group=4).parts(LENGTH, 0)
+    for pattern, layers in {
+        "layers": [(straight,), (moved,)],
+        "unshifted": [(straight,)] * 2,
+        "shifted": [(moved,)] * 2,
+    }.items():
+        setting = Shifted(group=4, pattern=pattern)  # type: ignore[arg-type]
+        assert [setting.parts(LENGTH, layer) for layer in (0, 1)] == layers
+    assert Shifted(group=4).parts(LENGTH, 1) == (straight, moved)
+
+
+def test_group_sizes() -> None:
+    assert [Shifted().group_length(length) for length in (1, 2, 8, 9, 16_384)] == [1, 2, 2, 3, 4096]
+    assert [Shifted(group=100).group_length(length) for length in (1, 99, 101)] == [1, 99, 100]
+    assert Shifted(group=0.5).group_length(7) == 4
+
+
+def test_the_last_groups_of_an_odd_row_are_shorter() -> None:
+    straight, moved = Shifted(group=4).parts(11, 0)
+    assert straight == until([4, 8, 11])
+    assert moved == until([2, 6, 10, 11])
+    assert Shifted(group=4, wrap="rolled").parts(9, 0)[1] == (((2, 6),), ((6, 9), (0, 1)), ((1, 2),))
+
+
+@pytest.mark.parametrize("pattern", ["heads", "layers", "unshifted", "shifted"])
+@pytest.mark.parametrize("wrap", ["separate", "swap", "rolled"])
+def test_one_group_is_full_attention(pattern: Any, wrap: Any) -> None:
+    for group in (1.0, 13, 50):
+        assert Shifted(group=group, pattern=pattern, wrap=wrap).parts(13, 1) == (until([13]),)
+
+
+def as_published(query: Tensor, key: Tensor, value: Tensor, group: int) -> Tensor:
+    """Algorithm 1 of the paper on [B, H, T, D], T a multiple of `group`: roll half of the heads, fold, attend, roll back."""
+    rows, heads, length, width = query.shape
+
+    def folded(tensor: Tensor) -> Tensor:
+        still, rolling = tensor.chunk(2, dim=1)
+        both = torch.cat((still, rolling.roll(-group // 2, dims=2)), dim=1)
+        return both.view(rows, heads, length // group, group, width).transpose(1, 2).flatten(0, 1)
+
+    scores = folded(query) @ folded(key).transpose(-1, -2) / width**0.5
+    later = torch.ones(group, group, dtype=torch.bool).triu(1)
+    out = functional.softmax(scores.masked_fill(later, float("-inf")), dim=-1) @ folded(value)
+    still, rolling = out.unflatten(0, (rows, -1)).transpose(1, 2).flatten(2, 3).chunk(2, dim=1)
+    return torch.cat((still, rolling.roll(group // 2, dims=2)), dim=1).transpose(1, 2)
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def test_rolled_is_the_published_algorithm() -> None:
+    query, key, value = random(2, 4, 16, 8), random(2, 4, 16, 8).flip(0), random(2, 4, 16, 8).flip(2)
+    parts = Shifted(group=4, wrap="rolled").parts(16, 0)
+    out = segments.attend(query, key, value, [parts] * 2)
+    torch.testing.assert_close(out, as_published(query, key, value, 4), rtol=1e-12, atol=1e-12)
+
+
+def leaks(setting: Shifted, length: int) -> list[int]:
+    """Tokens whose output has a gradient with respect to a later token's value."""
+    value = random(1, 4, length, 8).requires_grad_()
+    out = segments.attend(random(1, 4, length, 8).flip(1), random(1, 4, length, 8), value, [setting.parts(length, 0)])
+    found = []
+    for token in range(length):
+        (gradient,) = torch.autograd.grad(out[:, token].sum(), value, retain_graph=True)
+        if gradient[:, :, token + 1 :].abs().sum() > 0:
+            found.append(token)
+    return found
+
+
+@pytest.mark.parametrize("length", [16, 17, 19])
+@pytest.mark.parametrize("pattern", ["heads", "shifted"])
+def test_only_the_rolled_form_sees_the_future(length: int, pattern: Any) -> None:
+    assert leaks(Shifted(group=4, pattern=pattern), length) == []
+    assert leaks(Shifted(group=4, pattern=pattern, wrap="swap"), length) == []
+    assert leaks(Shifted(group=4, pattern=pattern, wrap="rolled"), length) != []
+
+
+def test_the_leak_is_the_first_half_group() -> None:
+    assert leaks(Shifted(wrap="rolled"), 16) == [0, 1]
+
+
+@pytest.mark.parametrize("group", [0, 1, -4, 0.0, 1.5, float("nan"), True, "quarter"])
+def test_a_group_that_is_none_is_refused(group: Any) -> None:
+    with pytest.raises(InputError, match=r"group is .*; give a whole number of tokens from 2, or a share of the row"):
+        Shifted(group=group)
+
+
+def test_unknown_names_are_refused_with_near_ones() -> None:
+    with pytest.raises(InputError, match="pattern is 'head', which is unknown: did you mean heads"):
+        Shifted(pattern="head")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="wrap is 'roll', which is unknown: did you mean rolled"):
+        Shifted(wrap="roll")  # type: ignore[arg-type]
+
+
+def test_settings_have_names_of_their_own() -> None:
+    assert Shifted().name == "ropewalk_s2"
+    assert Shifted(group=1024, wrap="rolled").name == "ropewalk_s2_1024_rolled"
+    settings = [Shifted(group=group, pattern=pattern) for group in (2, 0.5, 512) for pattern in ("heads", "layers")]  # type: ignore[arg-type]
+    assert len({setting.name for setting in settings}) == 6
