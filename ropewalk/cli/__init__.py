@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ropewalk.cli import checkpoints, plans, reports, runs, verification
+from ropewalk.cli import checkpoints, data, plans, reports, runs, verification
 from ropewalk.cli.parser import Parser
 from ropewalk.core.errors import RopewalkError, near
 
@@ -28,6 +28,7 @@ VERBS = (
     verification.add_verify,
     runs.add_measure,
     runs.add_compare,
+    data.add_data,
     reports.add_report,
 )
 """Every verb, in the order of the flow."""

@@ -1,0 +1,107 @@
+"""The verb that prepares data: texts, conversations and data sets into rows that training reads."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ropewalk.api import provenance
+from ropewalk.api.checkpoints import need
+from ropewalk.core.errors import InputError, OutputError, SourceError
+from ropewalk.core.plan import parse_length
+from ropewalk.core.progress import Progress
+
+TOKENIZING = ("tokenizers", "transformers")
+"""Packages whose version may change a token."""
+
+
+def data(
+    paths: Sequence[str | Path] = (), *, tokenizer: str | Path, length: int | str, out: str | Path,
+    datasets: Sequence[str] = (), window: int | str | None = None, field: str | None = None, include: Sequence[str] = (),
+    chat_template: str | Path | None = None, prompt_loss: bool = False, end: bool = True,
+    mix: Mapping[str, float] | None = None, short_share: float | None = None, keep_short: float | None = None,
+    min_beyond: float = 0.1, allow_short: bool = False, max_broken: int = 10, seed: int = 0,
+    force: bool = False, resume: bool = False, progress: Progress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A folder of rows of `length` tokens from files, folders (`PATH` or `NAME=PATH`) and data sets of the hub; its card.
+
+    `tokenizer` is the model's folder; `window` what the model reads before it is tuned (default: what its config says).
+    Raises `InputError` and its kin for whatever is wrong with the input, `MachineError` where the disk is full.
+    """
+    need("hf", "torch", "transformers")
+    from ropewalk.data.assembly import Settings
+    from ropewalk.data.mixing import Mix
+    from ropewalk.data.preparation import prepare
+    from ropewalk.data.reading.files import open_files
+    from ropewalk.data.reading.hub import open_dataset
+    from ropewalk.data.reading.records import Source
+    from ropewalk.data.tokens import Encoder
+
+    if not paths and not datasets:
+        raise InputError("there is nothing to read; give files or folders, or a data set of the hub with --dataset")
+    model = _model(tokenizer)
+    settings = Settings(
+        length=parse_length(length),
+        window=_window(model, window),
+        mix=Mix(shares=dict(mix or {}), short_share=short_share, keep_short=keep_short),
+        min_beyond=min_beyond,
+        allow_short=allow_short,
+        max_broken=max_broken,
+        seed=seed,
+    )
+    files = [open_files(str(path), field=field, include=include) for path in paths]
+    _check_apart(out, [source.root / name for source in files for name in source.files])
+    sources: list[Source] = [*files, *(open_dataset(text, field=field) for text in datasets)]
+    encoder = Encoder(
+        tokenizer=_tokenizer(model),
+        chat_template=_template(chat_template),
+        prompt_loss=prompt_loss,
+        end=end,
+    )
+    versions = {name: version for name, version in provenance.versions().items() if name in TOKENIZING}
+    return prepare(sources, encoder, settings, out, versions=versions, force=force, resume=resume, progress=progress)
+
+
+def _model(source: str | Path) -> Path:
+    """The folder of the model whose tokenizer is meant; of a hub id config and tokenizer are fetched."""
+    from ropewalk.hosts import folder
+
+    if Path(source).is_dir():
+        return Path(source)
+    found = folder.open_checkpoint(source)
+    if found.kind == "gguf" or not found.path.is_dir():
+        raise SourceError(f"{source} is no folder with a tokenizer; make one of a GGUF file with ropewalk convert")
+    return found.path
+
+
+def _window(model: Path, window: int | str | None) -> int:
+    """The old window: as stated, or as the config beside the tokenizer says."""
+    if window is not None:
+        return parse_length(window)
+    if not (model / "config.json").is_file():
+        raise InputError(f"{model} has no config.json that says what the model reads; say it with --window, such as 8k")
+    from ropewalk.hosts import folder
+
+    return folder.geometry_of(folder.open_checkpoint(model)).trained_length
+
+
+def _tokenizer(model: Path) -> Any:
+    from ropewalk.hosts.live import load_tokenizer
+
+    try:
+        return load_tokenizer(model)
+    except SourceError as error:
+        raise SourceError(f"{model} has no tokenizer that can be loaded; give the model's complete folder") from error
+
+
+def _template(path: str | Path | None) -> str | None:
+    from ropewalk.data.documents import read_text
+
+    return None if path is None else read_text(path)
+
+
+def _check_apart(out: str | Path, files: Sequence[Path]) -> None:
+    """What is written may not become what is read."""
+    final = Path(out).resolve()
+    for path in files:
+        if path.resolve().is_relative_to(final):
+            raise OutputError(f"the output folder {out} holds {path}, which is read; give another --out")

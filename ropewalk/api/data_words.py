@@ -1,0 +1,44 @@
+"""Prepared data in words, for a terminal: how long the documents are, what was taken, what was left out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ropewalk.data.histogram import BEYOND, table
+
+
+def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
+    """What a person wants to know before training on it."""
+    sources, packed = card["sources"], card["packed"]
+    rows = [(said["name"], said) for said in sources]
+    rows += [("all", card["all"])] if len(sources) > 1 else []
+    found = ["share of tokens by length of document, and at positions beyond (pos>)", *table(rows), ""]
+    for edge in BEYOND:
+        name = f"{edge // 1024}k"
+        found.append(
+            f"beyond {name}: {card['all']['in_documents_beyond'][str(edge)]:.1%} of the tokens are in longer documents, "
+            f"{card['all']['at_positions_beyond'][str(edge)]:.1%} at such positions; in the rows "
+            f"{packed['at_positions_beyond'][str(edge)]:.1%}"
+        )
+    found.append(
+        f"the mix takes {packed['num_tokens']:,} of {card['all']['num_tokens']:,} tokens: "
+        + ", ".join(f"{said['name']} {said['share']:.1%}" for said in sources)
+        + f"; {packed['short_share']:.1%} are in short documents (up to {packed['short_up_to']:,} tokens), "
+        f"{packed['beyond_window']:.1%} at positions beyond the old window of {card['window']:,}"
+    )
+    if card["length"] <= card["window"]:
+        found.append("the rows lie inside the old window: they extend it with pose or randomized positions only")
+    found.append(
+        f"{packed['num_rows']:,} rows of {card['length']:,} tokens, {packed['padding']:.1%} of it padding; "
+        f"{packed['cut_documents']:,} documents are longer than a row and cut into several"
+    )
+    return found + _left_out(sources, out)
+
+
+def _left_out(sources: list[dict[str, Any]], out: str | Path) -> list[str]:
+    found = [
+        f"left out of {said['name']}: " + ", ".join(f"{count:,} {reason}" for reason, count in said["left_out"].items())
+        for said in sources
+        if said["left_out"]
+    ]
+    return found + ([f"each is named in {Path(out) / 'left_out.jsonl'}"] if found else [])

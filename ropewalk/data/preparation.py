@@ -1,0 +1,180 @@
+"""Data from sources to a folder of rows: look through them, tokenize once, mix, pack, and say what came of it.
+
+    DIR/card.json         what was asked and what came of it; `status` is `running` until all is there
+    DIR/shards/           tokenized documents (see `shards`)
+    DIR/kept.npy          [num_documents] how many tokens of each the mix takes
+    DIR/left_out.jsonl    every record that is not learned from, with its reason
+
+What was tokenized stays when the mix is refused or another is wanted: the same command with `resume` and another length or
+mix tokenizes nothing again. Only where each source is less than one shard, so that little is lost, is a refused folder taken
+away.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ropewalk.core.errors import InputError, OutputError, RopewalkError
+from ropewalk.core.progress import Progress
+from ropewalk.core.run import check_out, full_disk_is_told, write_atomic
+from ropewalk.data.assembly import LEFT_OUT, Settings, assembled
+from ropewalk.data.reading.records import LeftOut, Record, Source
+from ropewalk.data.shards import Shard, read_shards, write_shards
+from ropewalk.data.stream import CARD, KEPT, SHARDS
+from ropewalk.data.tokens import Encoder
+
+SCHEMA_VERSION = 1
+
+
+def prepare(
+    sources: Sequence[Source], encoder: Encoder, settings: Settings, out: str | Path, *,
+    versions: Mapping[str, str], force: bool = False, resume: bool = False, progress: Progress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Makes the folder `out`, or goes on with it; its card.
+
+    Raises `InputError` for a mix that cannot be, too many broken records or sources that have changed; `TextError` for data
+    that are too short; `OutputError`; `MachineError` where the disk is full.
+    """
+    folder = check_out(out, force=force, resume=resume)
+    names = [source.name for source in sources]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"two sources are called {twice[0]}; name them, as in first={twice[0]}")
+    settings.mix.vector(names)
+    told = progress or Progress()
+    with told.task("looking through the sources"):
+        _look_through(sources, encoder, settings.max_broken)
+        asked = {
+            "schema_version": SCHEMA_VERSION,
+            "shard_tokens": settings.shard_tokens,
+            "versions": dict(versions),
+            "tokenizer": encoder.fingerprint(),
+            "sources": [{"name": source.name, "files": source.fingerprint()} for source in sources],
+        }
+    known = _known(folder, asked) if resume else None
+    with _begun(folder, force=force) if known is None else full_disk_is_told(folder):
+        card = {"verb": "data", "status": "running", "asked": asked}
+        if known is None:
+            _save(folder, card)
+        shards = _tokenize(folder / SHARDS, sources, encoder, settings, told)
+        # Another mix of finished data that is refused leaves the finished one as it was.
+        card |= {**assembled(folder, shards, sources, encoder, settings), "status": "done"}
+        _save(folder, card)
+    return card
+
+
+def _look_through(sources: Sequence[Source], encoder: Encoder, max_broken: int) -> None:
+    """Finds what would stop the work later, before anything is made."""
+    broken: list[LeftOut] = []
+    for source in sources:
+        for left in source.check():
+            broken += [left] if left.broken else []
+            _stop_at(broken, len(broken), max_broken)
+        for found in islice((r for r in source.records(0, 0) if isinstance(r, Record)), 1):
+            encoder.check(found.content)
+
+
+def _stop_at(broken: Sequence[LeftOut], count: int, max_broken: int) -> None:
+    if count > max_broken:
+        raise InputError(
+            f"{count} broken records, more than --max-broken {max_broken}; the first is {broken[0]}; mend them, or give a "
+            "higher --max-broken to leave them out"
+        )
+
+
+def _known(folder: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The card of a folder that was begun with the same question. Raises `OutputError` where it was another one."""
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        was = card["asked"]
+        old = {source["name"]: source["files"] for source in was["sources"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path} is not the card of prepared data; give another --out") from error
+    for source in asked["sources"]:
+        change = _changed(old.get(source["name"]), source["files"])
+        if change:
+            raise OutputError(f"{source['name']} is not what {folder} was begun with ({change}); start anew with --force")
+    differing = sorted(key for key in asked if key != "sources" and was.get(key) != asked[key])
+    differing += ["sources"] if list(old) != [source["name"] for source in asked["sources"]] else []
+    if differing:
+        raise OutputError(
+            f"{folder} was begun with other {' and '.join(differing)}; repeat the first command with --resume, or start "
+            "anew with --force"
+        )
+    return dict(card)
+
+
+def _changed(was: list[dict[str, Any]] | None, now: list[dict[str, Any]]) -> str | None:
+    """What is different between two fingerprints of a source, in words."""
+    if was is None or was == now:
+        return None
+    before, after = ({file["file"]: file for file in files} for files in (was, now))
+    for word, names in (
+        ("gone", before.keys() - after.keys()),
+        ("new", after.keys() - before.keys()),
+        ("changed", {name for name in before.keys() & after.keys() if before[name] != after[name]}),
+    ):
+        if names:
+            return f"{min(names)} is {word}{f', and {len(names) - 1} more' if len(names) > 1 else ''}"
+    return "its files come in another order"
+
+
+@contextmanager
+def _begun(folder: Path, *, force: bool) -> Iterator[None]:
+    """A fresh folder, taken away again where the input is refused and less than a shard is lost by it."""
+    made = next((p for p in (*reversed(folder.absolute().parents), folder.absolute()) if not p.exists()), None)
+    aside = folder.absolute().with_name(f".{folder.name}.old-{os.getpid()}")
+    if force and folder.is_dir():
+        folder.rename(aside)
+    try:
+        with full_disk_is_told(folder):
+            (folder / SHARDS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
+    try:
+        yield
+    except RopewalkError as error:
+        if error.exit_code == 2 and all(shard.last for shard in read_shards(folder / SHARDS)):
+            for path in (folder / SHARDS, folder / CARD, folder / KEPT, folder / LEFT_OUT):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if aside.exists():
+                shutil.rmtree(folder)
+                aside.rename(folder)
+            elif made is not None:
+                shutil.rmtree(made)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _tokenize(
+    folder: Path, sources: Sequence[Source], encoder: Encoder, settings: Settings, progress: Progress
+) -> list[Shard]:
+    shards = read_shards(folder)
+    for index, source in enumerate(sources):
+        with progress.task(f"tokenizing {source.name}"):
+            for shard in write_shards(folder, source, index, encoder, shards, shard_tokens=settings.shard_tokens):
+                shards.append(shard)
+                progress.at((shard.file + 1) / max(1, len(source.files)))
+                count = sum(each.num_broken for each in shards)
+                _stop_at(_broken(shards), count, settings.max_broken)
+    return shards
+
+
+def _broken(shards: Sequence[Shard]) -> list[LeftOut]:
+    """The first records left out of each shard that has broken ones, for a message."""
+    rows = [row for shard in shards if shard.num_broken for row in shard.left_out if row["broken"]]
+    return [LeftOut(file=r["file"], number=r["line"], reason=r["reason"], detail=r["detail"]) for r in rows[:1]]
+
+
+def _save(folder: Path, card: Mapping[str, Any]) -> None:
+    write_atomic(folder / CARD, (json.dumps(card, indent=1) + "\n").encode())

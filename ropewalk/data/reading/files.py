@@ -1,0 +1,184 @@
+"""Files and folders as sources: a text is one document, a file of records is many.
+
+A folder is read recursively in the order of its names. Hidden files, links that lead out of it and what is no file are not
+read, and named. The ending says how a file is read: `.jsonl` and `.ndjson` by lines, `.json` as a list, `.parquet` by rows,
+anything else as one UTF-8 text.
+
+Given up: compressed files, and guessing at encodings.
+"""
+
+import fnmatch
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ropewalk.core.errors import InputError, TextError
+from ropewalk.data.reading.formats import recognise
+from ropewalk.data.reading.parquet import check_field, read_rows
+from ropewalk.data.reading.records import LeftOut, Record, UnreadableError
+
+LINES, COMPRESSED = (".jsonl", ".ndjson"), (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileSource:
+    """A file, or a folder with everything below it."""
+
+    name: str
+    root: Path
+    files: Sequence[str]
+    """Relative to `root`, in order."""
+    skipped: Sequence[LeftOut]
+    field: str | None = None
+
+    def records(self, file: int = 0, number: int = 0) -> Iterator[Record | LeftOut]:
+        """Everything after record `number` of file `file`."""
+        for index in range(file, len(self.files)):
+            yield from self._file(index, number if index == file else 0)
+
+    def _file(self, index: int, after: int) -> Iterator[Record | LeftOut]:
+        name = self.files[index]
+        for number, read in _read(self.root / name, after):
+            # A text is the whole file, and has no line to name.
+            place = number if _suffix(name) in (*LINES, ".json", ".parquet") else 0
+            try:
+                if isinstance(read, UnreadableError):
+                    raise read
+                content = read if isinstance(read, str) else recognise(read, self.field)
+                if not content or (isinstance(content, str) and not content.strip()):
+                    raise UnreadableError("empty", broken=False)
+                yield Record(file=index, number=number, content=content)
+            except UnreadableError as error:
+                yield error.left_out(str(self.root / name), place)
+
+    def check(self) -> Iterator[LeftOut]:
+        """Reads everything but Parquet, of which only the fields are looked at."""
+        for index, name in enumerate(self.files):
+            if _suffix(name) == ".parquet":
+                check_field(self.root / name, self.field)
+            else:
+                yield from (found for found in self._file(index, 0) if isinstance(found, LeftOut))
+
+    def fingerprint(self) -> list[dict[str, Any]]:
+        """Size and SHA-256 of every file."""
+        found = []
+        for name in self.files:
+            with _told(self.root / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                found.append({"file": name, "bytes": os.fstat(file.fileno()).st_size, "sha256": digest})
+        return found
+
+
+def open_files(text: str, *, field: str | None = None, include: Sequence[str] = ()) -> FileSource:
+    """The source that `PATH` or `NAME=PATH` means. Raises `InputError` where it is missing or has nothing to read."""
+    name, _, rest = text.partition("=")
+    named = bool(rest) and not Path(text).exists()
+    path = Path(rest if named else text)
+    label = name if named else (path.name or path.absolute().name)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a file or folder of texts, JSON lines, JSON or Parquet")
+    if path.is_dir():
+        files, skipped = _walk(path, include)
+    else:
+        if _suffix(path.name) in COMPRESSED:
+            raise InputError(f"{path} is compressed; unpack it first")
+        files, skipped, path = [path.name], [], path.parent
+    if not files:
+        tail = f" that fits --include {' '.join(include)}" if include else ""
+        raise InputError(f"{path} has no file to read{tail} ({len(skipped)} are left out); give another folder")
+    return FileSource(name=label, root=path, files=files, skipped=skipped, field=field)
+
+
+def _walk(root: Path, include: Sequence[str]) -> tuple[list[str], list[LeftOut]]:
+    files: list[str] = []
+    skipped: list[LeftOut] = []
+    real = Path(os.path.realpath(root))
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in [*names, *(inside for inside in folders if (Path(folder) / inside).is_symlink())]:
+            path = Path(folder) / name
+            reason = _why_not(path, path.relative_to(root).as_posix(), real, include)
+            if reason is None:
+                files.append(path.relative_to(root).as_posix())
+            else:
+                skipped.append(LeftOut(file=str(path), number=0, reason=reason))
+        skipped += [LeftOut(file=str(Path(folder) / f), number=0, reason="hidden") for f in folders if f.startswith(".")]
+        folders[:] = [inside for inside in folders if not inside.startswith(".")]
+    return sorted(files), sorted(skipped, key=lambda left: left.file)
+
+
+def _why_not(path: Path, relative: str, real: Path, include: Sequence[str]) -> str | None:
+    """Why a file of a folder is not read; None where it is."""
+    if path.name.startswith("."):
+        return "hidden"
+    if not Path(os.path.realpath(path)).is_relative_to(real):
+        return "a link that leads out of the folder"
+    if not path.is_file():
+        return "a link to a folder" if path.is_dir() else "not a file"
+    if include and not any(fnmatch.fnmatch(relative, pattern) for pattern in include):
+        return "not asked for by --include"
+    return "compressed" if _suffix(path.name) in COMPRESSED else None
+
+
+def _suffix(name: str) -> str:
+    return Path(name).suffix.lower()
+
+
+def _told(path: Path) -> Path:
+    """The path itself, if it can be read."""
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise TextError(f"{path} cannot be read any more; put it back, or start anew with --force")
+    return path
+
+
+def _read(path: Path, after: int) -> Iterator[tuple[int, Any]]:
+    """Numbers and contents: a text, a record, or the reason why it is neither."""
+    suffix = _suffix(path.name)
+    if suffix == ".parquet":
+        yield from read_rows(_told(path), after)
+    elif suffix == ".json":
+        yield from _whole(path, after)
+    elif suffix in LINES:
+        yield from _lines(path, after)
+    elif after == 0:
+        yield 1, _decoded(_told(path).read_bytes())
+
+
+def _decoded(content: bytes) -> str | UnreadableError:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return UnreadableError("not UTF-8", f"byte {error.start}")
+
+
+def _lines(path: Path, after: int) -> Iterator[tuple[int, Any]]:
+    with _told(path).open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if number > after and line.strip():
+                yield number, _parsed(_decoded(line))
+
+
+def _parsed(text: str | UnreadableError) -> Any:
+    if isinstance(text, UnreadableError):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        return UnreadableError("broken JSON", f"{error.msg} at character {error.pos}")
+    except (ValueError, RecursionError) as error:
+        return UnreadableError("broken JSON", str(error)[:120])
+
+
+def _whole(path: Path, after: int) -> Iterator[tuple[int, Any]]:
+    """A list of records, one record, or lines of them under the wrong name."""
+    found = _parsed(_decoded(_told(path).read_bytes()))
+    if isinstance(found, UnreadableError):
+        yield from _lines(path, after)
+        return
+    for number, record in enumerate(found if isinstance(found, list) else [found], start=1):
+        if number > after:
+            yield number, record

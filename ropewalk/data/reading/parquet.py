@@ -1,0 +1,49 @@
+"""Rows of a Parquet file, a few hundred at a time. pyarrow is imported only where such a file is given."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ropewalk.core.errors import InputError, TextError
+from ropewalk.data.reading.formats import FIELDS
+
+ROWS = 256
+"""Rows held at once."""
+
+
+def _open(path: Path) -> Any:
+    if find_spec("pyarrow") is None:
+        raise InputError(f"{path} is a Parquet file and needs pyarrow; install it with pip install 'ropewalk[data]'")
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    try:
+        return parquet.ParquetFile(path)
+    except (arrow.ArrowException, OSError) as error:
+        first = str(error).partition("\n")[0]
+        raise TextError(f"{path} cannot be read as Parquet ({first}); give a whole file or leave it out") from error
+
+
+def check_field(path: Path, field: str | None) -> None:
+    """Raises `InputError` where the file does not have the field, or none that is known."""
+    file = _open(path)
+    names = list(file.schema_arrow.names)
+    file.close()
+    if field is not None and field not in names:
+        raise InputError(f"{path} has no field {field!r}; it has {', '.join(names)}")
+    if field is None and not {*FIELDS, "instruction"} & set(names):
+        raise InputError(f"{path} has no field that is known, it has {', '.join(names)}; say which with --field")
+
+
+def read_rows(path: Path, after: int) -> Iterator[tuple[int, Any]]:
+    """Number and record of each row after number `after`."""
+    file = _open(path)
+    number = 0
+    try:
+        for batch in file.iter_batches(batch_size=ROWS):
+            if number + batch.num_rows > after:
+                yield from ((number + 1 + i, row) for i, row in enumerate(batch.to_pylist()) if number + 1 + i > after)
+            number += batch.num_rows
+    finally:
+        file.close()

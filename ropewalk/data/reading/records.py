@@ -1,0 +1,95 @@
+"""What a source gives: records to learn from, and records that are left out, each with its reason.
+
+Nothing is cleaned silently. A record that cannot be used is *broken* where somebody would want to mend it (a line that is no
+JSON, a field that is missing) and counts against a threshold; else (an empty text, a hidden file) it is only named.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    """`system`, `user`, `assistant` or `tool`."""
+    content: str
+
+
+Content = str | tuple[Message, ...]
+"""A text, or the turns of a conversation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One document of a source."""
+
+    file: int
+    """Which of the source's files it is from."""
+    number: int
+    """Its line or its number in the file, from 1."""
+    content: Content
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """What is not learned from, and why."""
+
+    file: str
+    number: int
+    """Its line or its number in the file, from 1; 0 for the whole file."""
+    reason: str
+    """Few words, the same for all that are left out for this."""
+    detail: str = ""
+    broken: bool = False
+    """Whether it counts against the threshold."""
+
+    def __str__(self) -> str:
+        place = f"{self.file} line {self.number}" if self.number else self.file
+        return f"{place}: {self.reason}{f' ({self.detail})' if self.detail else ''}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        said = {"file": self.file, "line": self.number, "reason": self.reason, "detail": self.detail}
+        return {**said, "broken": self.broken}
+
+
+class UnreadableError(Exception):
+    """A record that cannot be used; caught by whoever knows where it stands, and counted."""
+
+    def __init__(self, reason: str, detail: str = "", *, broken: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+        self.broken = broken
+
+    def left_out(self, file: str, number: int) -> LeftOut:
+        """The same, with its place."""
+        return LeftOut(file=file, number=number, reason=self.reason, detail=self.detail, broken=self.broken)
+
+
+class Source(Protocol):
+    """What is read as one part of a mix."""
+
+    @property
+    def name(self) -> str:
+        """What the mix calls it."""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Names of its files, in the order in which they are read."""
+
+    @property
+    def skipped(self) -> Sequence[LeftOut]:
+        """Files that are not read."""
+
+    def check(self) -> Iterator[LeftOut]:
+        """What would be left out, found without tokenizing."""
+
+    def records(self, file: int, number: int) -> Iterator[Record | LeftOut]:
+        """Everything after record `number` of file `file`."""
+
+    def fingerprint(self) -> list[dict[str, Any]]:
+        """What tells whether it has changed: a file's size and hash."""
