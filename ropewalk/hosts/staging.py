@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ropewalk.core.errors import MachineError, OutputError
+from ropewalk.hosts.processes import alive
 
 OURS = ("config.json", "adapter_config.json", "card.json")
 """A folder that holds one of these may be replaced under `force`."""
@@ -74,16 +75,13 @@ def staged(out: str | Path, *, force: bool = False, sources: Iterable[str | Path
         try:
             yield stage
             _publish(stage, final)
-        except OSError as error:
-            # An OSError without a number is a library's own word for something else: it keeps its meaning.
-            if error.errno is None and not _disk_full(error):
-                raise
-            raise _failed(final, error) from error
         except Exception as error:
-            # Writers in Rust (safetensors, tokenizers) hide the number in the text of an exception of their own.
-            if not _disk_full(error):
+            # Writers in Rust (safetensors, tokenizers) hide the number in the text of an exception of their own, and an
+            # OSError without a number is a library's word for something else: what is not the disk keeps its meaning.
+            numbered = isinstance(error, OSError) and error.errno is not None
+            if not numbered and not _disk_full(error):
                 raise
-            raise _failed(final, error) from error
+            raise failed(final, error) from error
     finally:
         _active.discard(stage)
         shutil.rmtree(stage, ignore_errors=True)
@@ -91,7 +89,8 @@ def staged(out: str | Path, *, force: bool = False, sources: Iterable[str | Path
             _remove_if_empty(folder)
 
 
-def _failed(final: Path, error: Exception) -> MachineError:
+def failed(final: Path, error: Exception) -> MachineError:
+    """What is said where `final` could not be written."""
     if _disk_full(error):
         return MachineError(f"the disk is full: nothing was written to {final}; free some space and run again")
     return MachineError(f"writing {final} failed ({error}): nothing was written; mend the disk and run again")
@@ -120,7 +119,7 @@ def _make(final: Path, stage: Path) -> list[Path]:
         for folder in reversed(made):
             _remove_if_empty(folder)
         if _disk_full(error):
-            raise _failed(final, error) from error
+            raise failed(final, error) from error
         raise OutputError(f"output folder {final} cannot be made: {error.strerror or error}; give another --out") from error
     return made
 
@@ -131,7 +130,7 @@ def _sweep(final: Path) -> None:
         prefix = f".{final.name}.{kind}-"
         for left in final.parent.iterdir():
             pid = left.name.removeprefix(prefix)
-            if not left.name.startswith(prefix) or not pid.isdecimal() or _alive(int(pid), left):
+            if not left.name.startswith(prefix) or not pid.isdecimal() or _goes_on(int(pid), left):
                 continue
             if kind == "old" and not os.path.lexists(final):
                 left.rename(final)
@@ -139,19 +138,9 @@ def _sweep(final: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _alive(pid: int, left: Path) -> bool:
+def _goes_on(pid: int, left: Path) -> bool:
     """Whether the run that made `left` still goes on. In a container a new process often gets a dead one's number."""
-    if pid == os.getpid():
-        return left in _active
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return left in _active if pid == os.getpid() else alive(pid)
 
 
 def _publish(stage: Path, final: Path) -> None:

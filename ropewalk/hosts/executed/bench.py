@@ -25,6 +25,7 @@ from ropewalk.core.progress import Progress
 from ropewalk.hosts import folder
 from ropewalk.hosts.executed.child import LONGEST_SECONDS, Answer, Probe, probe
 from ropewalk.hosts.folder import Checkpoint
+from ropewalk.hosts.processes import alive
 
 MOST_TOKENS = 10_240
 """Longest request, tokens: ten thousand tokens are a minute on two cores for a model of 135M weights."""
@@ -122,22 +123,10 @@ def _place(parent: Path | None) -> Iterator[Path]:
     """A folder that is gone afterwards; what killed runs left beside it goes now, since a converted model is large."""
     for left in parent.glob(f"{PLACE}*") if parent else ():
         pid = left.name.removeprefix(PLACE).partition("-")[0]
-        if pid.isdecimal() and not _alive(int(pid)):
+        if pid.isdecimal() and not alive(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{PLACE}{os.getpid()}-", dir=parent) as made:
         yield Path(made)
-
-
-def _alive(pid: int) -> bool:
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _converted(checkpoint: Checkpoint, place: Path, progress: Progress | None) -> Checkpoint:

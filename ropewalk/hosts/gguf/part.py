@@ -7,7 +7,6 @@ Given up: two machines writing the same name on a shared disk (a part is stale w
 fsync: after a power cut the newest file may be short.
 """
 
-import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -15,8 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ropewalk.core.errors import MachineError, OutputError
+from ropewalk.core.errors import OutputError
 from ropewalk.hosts.gguf.header import MAGIC
+from ropewalk.hosts.processes import alive
+from ropewalk.hosts.staging import failed
 
 _active: set[Path] = set()
 _lock = threading.Lock()
@@ -58,7 +59,7 @@ def part_of(final: Path) -> Iterator[tuple[BinaryIO, Path]]:
                 yield file, part
             os.replace(part, final)
         except OSError as error:
-            raise _failed(final, error) from error
+            raise failed(final, error) from error
     finally:
         _active.discard(part)
         part.unlink(missing_ok=True)
@@ -88,23 +89,13 @@ def _sweep(final: Path) -> None:
     prefix = f".{final.name}.part-"
     for left in final.parent.iterdir():
         pid = left.name.removeprefix(prefix)
-        if left.name.startswith(prefix) and pid.isdecimal() and not _alive(int(pid), left):
+        if left.name.startswith(prefix) and pid.isdecimal() and not _goes_on(int(pid), left):
             left.unlink(missing_ok=True)
 
 
-def _alive(pid: int, left: Path) -> bool:
+def _goes_on(pid: int, left: Path) -> bool:
     """Whether the run that made `left` still goes on. In a container a new process often gets a dead one's number."""
-    if pid == os.getpid():
-        return left in _active
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return left in _active if pid == os.getpid() else alive(pid)
 
 
 def _is_gguf(path: Path) -> bool:
@@ -113,9 +104,3 @@ def _is_gguf(path: Path) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
-
-
-def _failed(final: Path, error: OSError) -> MachineError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MachineError(f"the disk is full: nothing was written to {final}; free some space and run again")
-    return MachineError(f"writing {final} failed ({error}): nothing was written; mend the disk and run again")
