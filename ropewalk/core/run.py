@@ -53,9 +53,8 @@ def write_atomic(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             stage.replace(path)
-        except BaseException:
+        finally:
             stage.unlink(missing_ok=True)
-            raise
 
 
 def check_out(out: str | Path, *, force: bool = False, resume: bool = False) -> Path:

@@ -81,16 +81,8 @@ def _over_clusters(clusters: Sequence[NDArray[np.float64]], *, num_documents: in
     num, total = len(clusters), int(sizes.sum())
     value = float(sums.sum() / total)
     if num < MIN_CLUSTERS:
-        return Estimate(
-            value=value,
-            n=num_documents,
-            num_clusters=num,
-            num_tokens=total,
-            stderr=None,
-            ci_low=None,
-            ci_high=None,
-            note=f"{note or 'documents'}: {num} clusters are too few for an interval",
-        )
+        said = f"{note or 'documents'}: {num} clusters are too few for an interval"
+        return _bare(value, num_documents, num, total, said)
     residuals = (sums - value * sizes) / sizes.mean()
     stderr = float(np.sqrt(np.square(residuals).sum() / (num * (num - 1))))
     return _interval(value, stderr, num_documents, num, total, note)
@@ -106,16 +98,7 @@ def quantile(series: Sequence[Series], q: float, *, seed: int) -> Estimate:
     clusters = len(kept) if by_document else sum(s.size // BLOCK for s in kept)
     note = None if by_document else f"within-document: moving-block bootstrap, {clusters} blocks of {BLOCK} tokens"
     if clusters < MIN_CLUSTERS:
-        return Estimate(
-            value=value,
-            n=len(kept),
-            num_clusters=clusters,
-            num_tokens=total,
-            stderr=None,
-            ci_low=None,
-            ci_high=None,
-            note=f"{note}: too few for an interval",
-        )
+        return _bare(value, len(kept), clusters, total, f"{note}: too few for an interval")
     drawn = np.empty(NUM_QUANTILE_RESAMPLES)
     for index in range(NUM_QUANTILE_RESAMPLES):
         if by_document:
@@ -145,16 +128,7 @@ def _within(kept: Sequence[NDArray[np.float64]], *, seed: int, block: int) -> Es
     clusters = sum(s.size // block for s in kept)
     note = f"{label}: moving-block bootstrap, {clusters} blocks of {block} tokens"
     if clusters < MIN_CLUSTERS:
-        return Estimate(
-            value=value,
-            n=len(kept),
-            num_clusters=clusters,
-            num_tokens=total,
-            stderr=None,
-            ci_low=None,
-            ci_high=None,
-            note=f"{note}: too few for an interval",
-        )
+        return _bare(value, len(kept), clusters, total, f"{note}: too few for an interval")
     rng = np.random.default_rng(seed)
     sums = np.zeros(NUM_RESAMPLES)
     for s in kept:
@@ -173,6 +147,13 @@ def _block_indices(size: int, block: int, rng: np.random.Generator) -> NDArray[n
     block = min(block, size)
     starts = rng.integers(0, size - block + 1, -(-size // block))
     return np.asarray((starts[:, None] + np.arange(block)).ravel()[:size], dtype=np.int64)
+
+
+def _bare(value: float, n: int, num_clusters: int, num_tokens: int, note: str) -> Estimate:
+    """A value without an interval, and why."""
+    return Estimate(
+        value=value, n=n, num_clusters=num_clusters, num_tokens=num_tokens, stderr=None, ci_low=None, ci_high=None, note=note
+    )
 
 
 def _interval(value: float, stderr: float, n: int, num_clusters: int, num_tokens: int, note: str | None) -> Estimate:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines.engine_configs import LONGROPE, YARN, config
 from engines.engine_golden import cases, check
 from engines.engine_noise import noisy
 from hypothesis import given, settings
@@ -16,32 +17,6 @@ from ropewalk.engines import sglang, sglang_classes, sglang_families
 from ropewalk.engines.transformers import compute as stock
 from ropewalk.engines.transformers.families import FAMILIES
 from ropewalk.engines.transformers.reading import measure
-
-TINY: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "num_hidden_layers": 4,
-    "max_position_embeddings": 4096,
-}
-YARN: dict[str, Any] = {
-    "rope_type": "yarn",
-    "rope_theta": 10000.0,
-    "factor": 4.0,
-    "original_max_position_embeddings": 1024,
-}
-LONGROPE: dict[str, Any] = {
-    "rope_type": "longrope",
-    "rope_theta": 10000.0,
-    "short_factor": [1.0] * 8,
-    "long_factor": [4.0] * 8,
-    "original_max_position_embeddings": 1024,
-}
-
-
-def config(parameters: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
-    return {**TINY, **({} if parameters is None else {"rope_parameters": parameters}), **changes}
 
 
 @pytest.mark.parametrize("case", cases("sglang"))
