@@ -12,6 +12,7 @@ def greedy(model, ids, num_tokens=64):
 
 
 def check(source, ids, method, length, out):
+    """The tokens under the plan: the same live and as written, others than before, and gone once the plan is off."""
     from transformers import AutoModelForCausalLM
 
     model, _ = ropewalk.load(source, dtype="float32", device="cpu")
@@ -33,7 +34,7 @@ def check(source, ids, method, length, out):
 )
 def test_64_greedy_tokens_of_a_tiny_model(tiny_checkpoint, tmp_path, method):
     ids = torch.randint(2, 250, (1, 96), generator=torch.Generator().manual_seed(0))
-    check(tiny_checkpoint, ids, method, 256, tmp_path / "out")
+    assert len(check(tiny_checkpoint, ids, method, 256, tmp_path / "out")) == 64
 
 
 @pytest.mark.model

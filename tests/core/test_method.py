@@ -247,7 +247,9 @@ def test_no_one_is_told_to_remove_the_window_of_a_model_whose_global_layers_have
     assert "null" not in str(caught.value)
 
 
-def test_a_longer_length_is_a_stretch() -> None:
+def test_a_stretch_begins_one_token_beyond_the_trained_length() -> None:
+    with pytest.raises(LengthError, match="not above the trained length 8192"):
+        check_stretch(SMOLLM2, 8192)
     check_stretch(SMOLLM2, 8193)
 
 

@@ -250,7 +250,9 @@ def test_what_is_no_part_of_the_question_does_not_stop_a_resume(tmp_path: Path) 
     Run.open(tmp_path / "run", make_card())
     changes: dict[str, Any] = {"hardware": {"cores": 1}, "findings": [{"field": "x"}]}
     source = {**make_card().source, "path": "/elsewhere"}
-    Run.open(tmp_path / "run", make_card(**changes, source=source), resume=True)
+    resumed = Run.open(tmp_path / "run", make_card(**changes, source=source), resume=True)
+    assert resumed.card.hash == make_card().hash
+    assert resumed.card.source["path"] == "/elsewhere"
 
 
 def test_one_run_is_not_mixed_from_two_versions(tmp_path: Path) -> None:
