@@ -82,8 +82,12 @@ def answer_alone(
 def read_questions(
     cache: Prefilled, questions: Sequence[Question], ends: frozenset[int] | None, *, batch: bool = True
 ) -> list[Reading]:
-    """All questions where the cache stands, as a tree where that is right. With `ends`, answers are generated too."""
-    if batch and questions and fits(cache):
+    """All questions where the cache stands, as a tree where that is right. With `ends`, answers are generated too.
+
+    One question that is generated is read by itself: its decoding needs no mask, which is the faster attention.
+    """
+    single = ends is not None and len(questions) == 1
+    if batch and questions and not single and fits(cache):
         budgets = None if ends is None else [budget(question) for question in questions]
         return read_tree(cache, questions, budgets=budgets, ends=ends or frozenset())
     return [read_one(cache, question, ends) for question in questions]
