@@ -1,6 +1,6 @@
 """RULER's tasks as lm-eval makes them: the same prompts through lm-eval's `generate_until` and ours, and both scorers.
 
-    pip install --target runs/peers/lm-eval/site-packages "lm-eval[ruler]==0.4.13" numpy==2.4.6 pyarrow==21.0.0
+    pip install --no-deps --target runs/peers/ruler wonderwords==3.0.1
     python -m benchmarks.ruler [--lengths 1k,2k,4k] [--prompts 10] [--tasks ID,...] [--dtype bfloat16]
 
 The five tasks that need no network. lm-eval always builds 500 samples for each length; the first `--prompts` of each are
@@ -13,7 +13,7 @@ answered. What is told:
 - what the two scorers make of the same generated texts, both ways' texts, and each prompt whose two texts score differently,
   with how close the call was where they part (`flips.py`).
 
-Ours reads a foreign prompt as a haystack of one question: split before its last line, by the ids of the whole text.
+Ours reads a foreign prompt as a haystack of one question, its last token: neither side shares anything between prompts.
 """
 
 import argparse
@@ -36,7 +36,7 @@ TASKS = {
     "ruler_fwe": "frequent-words", "ruler_cwe": "common-words",
 }  # fmt: skip
 """lm-eval's task to ours."""
-PACKAGES = Path("runs/peers/lm-eval/site-packages")
+PACKAGES = Path("runs/peers/ruler")
 
 
 def built(args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
@@ -101,23 +101,16 @@ def ours(forward: Any, tokenizer: Any, text: str, references: list[str], budget:
 
 
 def foreign(tokenizer: Any, text: str, references: list[str], budget: int) -> Any:
-    """A prompt of others as a haystack with one question; what comes before its last line is the context."""
+    """A prompt of others as a haystack whose question is its last token; one token is forced, as lm-eval forces none."""
     import numpy as np
 
     from ropewalk.data.tasks.encoding import EMPTY, encode
     from ropewalk.data.tasks.task import Haystack, Question
 
-    told = tokenizer(text, return_offsets_mapping=True)
-    ids, last = np.asarray(told["input_ids"], dtype=np.int64), text.rstrip().rfind("\n")
-    cut = next(index for index, (_, end) in enumerate(told["offset_mapping"]) if end > max(last, 1))
-    question = Question(
-        key="",
-        references=tuple(references),
-        question=ids[cut:],
-        answer=encode(tokenizer, f" {references[0]}"),
-        budget=budget,
-    )
-    return Haystack(context=ids[:cut], questions=(question,), lengths=(ids.size + budget,), seed=0, head=EMPTY)
+    ids = np.asarray(tokenizer(text)["input_ids"], dtype=np.int64)
+    first = encode(tokenizer, f" {references[0]}")[:1]
+    question = Question(key="", references=tuple(references), question=ids[-1:], answer=first, budget=budget)
+    return Haystack(context=ids[:-1], questions=(question,), lengths=(ids.size + budget,), seed=0, head=EMPTY)
 
 
 def raced(args: argparse.Namespace, requests: list[Any], model: Any, tokenizer: Any) -> Iterator[dict[str, Any]]:
@@ -233,7 +226,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """One result file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--packages", type=Path, default=PACKAGES, help="where lm-eval is, if not in this environment")
+    parser.add_argument("--packages", type=Path, default=PACKAGES, help="where wonderwords is")
     parser.add_argument("--model", type=Path, default=INPUTS / "SmolLM2-135M-Instruct")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--tasks", default=",".join(TASKS))
@@ -248,7 +241,7 @@ def main() -> None:
         + (f" --batch {args.batch}" if args.batch else "")
     )
     args.tasks, args.lengths = args.tasks.split(","), tuple(length(text) for text in args.lengths.split(","))
-    # Behind what is installed here, so that torch and transformers are the ones both sides use.
+    # Behind what is installed here.
     sys.path.append(str(args.packages.absolute()))
     os.environ["HF_HUB_OFFLINE"] = "1"
     found = measured(args)
