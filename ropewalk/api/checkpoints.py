@@ -169,7 +169,7 @@ def load(path: str | Path, **options: Any) -> tuple[Any, Any]:
     checkpoint = folder.open_checkpoint(path, weights=True)
     if checkpoint.kind == "gguf":
         raise InputError(f"{path} is a GGUF file; make a transformers folder of it first with ropewalk convert")
-    if checkpoint.kind != "folder":
+    if not checkpoint.runs:
         raise InputError(f"{path} holds no weights to load (it is a {checkpoint.kind}); give a folder with weights")
     return live.load(checkpoint.path, **options)
 

@@ -42,7 +42,7 @@ def probe(
     from ropewalk.measure.knee import probe as measured
 
     checkpoint = folder.open_checkpoint(source, weights=True)
-    if checkpoint.kind != "folder":
+    if not checkpoint.runs:
         raise InputError(f"{source} is a {checkpoint.kind} and cannot be run; give a folder with safetensors weights")
     progress = progress or Progress()
     target = live.choose_device(device)

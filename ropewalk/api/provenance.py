@@ -15,8 +15,13 @@ HASHED = ("config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.m
 
 def versions() -> dict[str, str]:
     """Versions of what computes the numbers."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    return {"python": platform.python_version(), **versions_of(*PACKAGES)}
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Versions of the packages that are installed."""
+    found = {}
+    for name in packages:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -53,7 +53,7 @@ def _read(checkpoint: Any, chosen: Sequence[str] | None, against: str | Path | P
     from ropewalk.hosts import folder
 
     reference, source = _reference(against)
-    if checkpoint.kind == "adapter":
+    if checkpoint.kind == "adapter" and not checkpoint.is_own_adapter:
         raise folder.adapter_refused(checkpoint)
     if checkpoint.kind == "gguf":
         return _verify_gguf(checkpoint, chosen, reference, source)

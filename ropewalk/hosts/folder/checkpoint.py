@@ -19,6 +19,8 @@ from ropewalk.engines import transformers
 from ropewalk.hosts.folder import hub, links, weights
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
+BASE = "ropewalk_base"
+"""The key under which the config.json of an adapter folder of ours names its base: `{"source", "fingerprint"}`."""
 LARGEST_JSON = 64 * 1024 * 1024
 """Bytes of the largest JSON file that is read: tokenizers have some tens of megabytes, a config some kilobytes."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -34,11 +36,21 @@ class Checkpoint:
     """`config` is a folder without weights."""
     config: dict[str, Any]
     """The content of config.json; of a GGUF file what a converter would write, empty where it writes none; of an adapter its
-    adapter_config.json."""
+    adapter_config.json, but of one of ours its config.json, which has positions."""
     weights: tuple[str, ...]
     """Names of the weight files inside `path`, the index included."""
     quantisation: str | None
     """How the weights are quantised (`awq`, `gptq`, `fp8`, `Q4_1`), None where they are not."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether a live model can be made of it: a folder with weights, or an adapter that names base and positions."""
+        return self.kind == "folder" or self.is_own_adapter
+
+    @property
+    def is_own_adapter(self) -> bool:
+        """Whether it is an adapter folder that `ropewalk tune` wrote: it has positions of its own, and names its base."""
+        return self.kind == "adapter" and BASE in self.config
 
 
 def open_checkpoint(source: str | Path, *, weights: bool = False) -> Checkpoint:
@@ -63,13 +75,18 @@ def geometry_of(checkpoint: Checkpoint) -> Geometry:
         from ropewalk.hosts import gguf
 
         return gguf.geometry(gguf.read_header(checkpoint.path))
-    if checkpoint.kind == "adapter":
+    if checkpoint.kind == "adapter" and not checkpoint.is_own_adapter:
         raise adapter_refused(checkpoint)
     return transformers.read(checkpoint.config)
 
 
 def adapter_refused(checkpoint: Checkpoint) -> UnsupportedError:
     """Why an adapter alone is of no use, and what to do."""
+    if checkpoint.is_own_adapter:
+        return UnsupportedError(
+            f"{checkpoint.path} is an adapter, and this needs whole weights; ropewalk tune {checkpoint.path} --merge --out DIR "
+            "writes them"
+        )
     base = checkpoint.config.get("base_model_name_or_path") or "a base model that it does not name"
     return UnsupportedError(
         f"{checkpoint.path} is a PEFT adapter for {base}, which has no positions of its own; merge it into its base and "
@@ -118,6 +135,8 @@ def _open_folder(path: Path) -> Checkpoint:
         raise SourceError(f"{path} is not a checkpoint: it has no {CONFIG}; {_instead(path)}")
     links.check_links(path)
     config = read_json(path / CONFIG)
+    if BASE in config and (path / ADAPTER).is_file():
+        return Checkpoint(path=path, kind="adapter", config=config, weights=(), quantisation=None)
     names = weights.names_in(path)
     return Checkpoint(
         path=path,

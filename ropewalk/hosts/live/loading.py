@@ -49,6 +49,10 @@ def load(
     _check_attention(attention)
     if not Path(path).is_dir():
         raise SourceError(f"{path} is not a folder; a live model is loaded from a folder with config, weights and tokenizer")
+    if (Path(path) / "adapter_config.json").is_file():
+        from ropewalk.hosts.live.tuning import load_adapter
+
+        return load_adapter(Path(path), dtype=chosen, device=where, attention=attention)
     tokenizer = _from_pretrained(AutoTokenizer, path)
     model, notes = _load_model(path, chosen, attention)
     missing = sorted(notes["missing_keys"])

@@ -1,0 +1,84 @@
+"""Models of tuning runs: built from a planned config with the weights of another folder, and adapters on their base.
+
+The config with the plan is there before the model is built, so the vectors are computed once, by transformers, from the
+numbers that are written; they are read back and compared before anything trains. An adapter folder is loaded the same way
+(its config, its base's weights), and its adapter is added into the weights, so that whoever measures gets a plain model.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from ropewalk.core.errors import InputError, SourceError
+from ropewalk.hosts import folder
+from ropewalk.hosts.live.carry import check_as_loaded, geometry_of
+from ropewalk.hosts.live.loading import _check_attention, _from_pretrained
+from ropewalk.hosts.live.places import places_of
+
+
+def build(
+    weights: Path, config: Path, *, dtype: torch.dtype, device: torch.device, four_bits: bool = False,
+    attention: str = "sdpa",
+) -> tuple[Any, Any]:  # fmt: skip
+    """(model, tokenizer): the weights of one folder under the config and tokenizer of another, read back and compared.
+
+    Raises `SourceError` where something is missing, `HostError` where the model does not use the numbers of its config.
+    """
+    _check_attention(attention)
+    planned = _from_pretrained(AutoConfig, config)
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    if four_bits:
+        from transformers import BitsAndBytesConfig
+
+        options |= {
+            "quantization_config": BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+            ),
+            "device_map": {"": device},
+        }
+    model, notes = _from_pretrained(
+        AutoModelForCausalLM, weights, config=planned, attn_implementation=attention, **options
+    )  # fmt: skip
+    missing = sorted(notes["missing_keys"])
+    if missing:
+        raise SourceError(f"{weights} lacks {len(missing)} tensors of its model, the first is {missing[0]}")
+    if not four_bits:
+        model.to(device)
+    geometry = geometry_of(model)
+    check_as_loaded(places_of(model, geometry), geometry.declared_length)
+    return model, _from_pretrained(AutoTokenizer, config)
+
+
+def load_adapter(path: Path, *, dtype: torch.dtype, device: torch.device, attention: str = "sdpa") -> tuple[Any, Any]:
+    """(model, tokenizer) of an adapter folder: its base under its own config, the adapter in the weights.
+
+    Raises `SourceError` where the base is gone, `HostError` where it is not the one that the adapter was trained on.
+    """
+    checkpoint = folder.open_checkpoint(path)
+    if not checkpoint.is_own_adapter:
+        raise folder.adapter_refused(checkpoint)
+    base = folder.base_of(checkpoint)
+    model, tokenizer = build(base.path, path, dtype=dtype, device=device, attention=attention)
+    return with_adapter(model, path), tokenizer
+
+
+def with_adapter(model: Any, path: Path) -> Any:
+    """The model with the adapter of a folder added into its weights. Raises `SourceError` where it does not fit."""
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise InputError(f"{path} is an adapter, which needs peft; pip install 'ropewalk[tune]'") from error
+    with warnings.catch_warnings():
+        # PEFT 0.21 asks transformers 5.23 by a name that has become another.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        try:
+            dressed = PeftModel.from_pretrained(model, str(path), use_safetensors=True)
+        except (RuntimeError, ValueError, OSError, KeyError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise SourceError(f"the adapter in {path} does not fit its base ({first}); train it again") from error
+        plain: Any = dressed.merge_and_unload()
+    plain.eval().requires_grad_(False)
+    return plain

@@ -1,0 +1,140 @@
+"""Cross entropy of a linear head, without ever holding the logits of all tokens.
+
+The logits of 32k tokens of a 49k vocabulary take 6.4 GB in float32, and the naive loss holds them 2.8 times. Here each chunk
+of rows is multiplied, scored and differentiated at once, so one chunk of logits lives at a time; the backward pass only
+scales gradients that are there already. torch 2.13 does the same in `torch.nn.functional.linear_cross_entropy`, which is
+used where it is present and the head is plain; our loop serves older torch and heads with soft-capping.
+
+Given up: second derivatives and label smoothing, which no recipe uses.
+
+Sources: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (arXiv:2411.09009), section 3, for the identity
+that the loss needs one row of logits at a time; Gemma 2's report (arXiv:2408.00118), section 2, for soft-capping.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CHUNK_BYTES = 64 * 1024 * 1024
+"""Float32 logits held at one time by our loop: 340 rows of a 49k vocabulary."""
+IGNORED = -100
+"""The label of a token that is not learned, as everywhere in torch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadForm:
+    """What a head does to the product of hidden states and weight."""
+
+    multiplier: float = 1.0
+    softcap: float | None = None
+    """logits become softcap * tanh(logits / softcap)."""
+
+    def logits(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Float32 logits [N, V] of hidden states [N, D]."""
+        logits = functional.linear(hidden, weight, bias)
+        if self.multiplier != 1.0:
+            logits = logits * self.multiplier
+        if self.softcap:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits.float()
+
+
+PLAIN = HeadForm()
+
+
+def has_torch_chunks() -> bool:
+    """Whether this torch has the chunked operator."""
+    return hasattr(functional, "linear_cross_entropy") and hasattr(torch.nn, "LinearCrossEntropyOptions")
+
+
+def summed_loss(
+    hidden: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None = None, *, form: HeadForm = PLAIN,
+    chunk_bytes: int = CHUNK_BYTES, own_loop: bool = False,
+) -> Tensor:  # fmt: skip
+    """The sum in nats over learned tokens of -log p(label), a scalar, from hidden states [B, T, D] and labels [B, T].
+
+    A label stands at its own token's place, so token t is predicted from hidden state t - 1; the first token of a row is
+    never learned. `own_loop` takes our loop where torch has an operator.
+    """
+    rows, targets = learned(hidden, labels)
+    if targets.numel() == 0:
+        # A zero that still hangs on the parameters: other ranks wait for its gradient.
+        return (rows.sum() + hidden.sum() + weight.sum()) * 0.0
+    if has_torch_chunks() and form.softcap is None and not own_loop:
+        return _by_torch(rows, targets, weight, bias, form.multiplier)
+    num_rows = max(1, chunk_bytes // (4 * weight.shape[0]))
+    loss: Tensor = _Chunks.apply(rows, weight, bias, targets, form, num_rows)
+    return loss
+
+
+def learned(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states [N, D] that predict something, and what they predict [N]."""
+    targets = labels[:, 1:]
+    where = targets != IGNORED
+    return hidden[:, :-1][where], targets[where]
+
+
+def num_learned(labels: Tensor) -> int:
+    """How many tokens of labels [B, T] are learned: what the sum is divided by."""
+    return int((labels[:, 1:] != IGNORED).sum())
+
+
+def _by_torch(hidden: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, multiplier: float) -> Tensor:
+    """torch's operator. A multiplier of the logits is one of the hidden states and of the bias."""
+    if multiplier != 1.0:
+        hidden, bias = hidden * multiplier, None if bias is None else bias * multiplier
+    operator: Any = functional.linear_cross_entropy
+    options = torch.nn.LinearCrossEntropyOptions()
+    loss: Tensor = operator(hidden, weight, targets, linear_bias=bias, reduction="sum", options=options)
+    return loss
+
+
+class _Chunks(torch.autograd.Function):
+    """Our loop: gradients are made in the forward pass, chunk by chunk, and scaled in the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm, num_rows: int
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad[:3]
+        inputs = (hidden, weight, bias)
+        grads = [torch.zeros_like(x) if want and x is not None else None for x, want in zip(inputs, wanted, strict=True)]
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for low in range(0, hidden.shape[0], num_rows):
+            part = slice(low, low + num_rows)
+            total += _chunk(hidden[part], weight, bias, targets[part], form, grads, part)
+        ctx.save_for_backward(*grads)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = [None if grad is None else grad * outer[0].to(grad.dtype) for grad in ctx.saved_tensors]
+        return (*scaled, None, None, None)
+
+
+def _chunk(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, form: HeadForm, grads: list[Tensor | None],
+    part: slice,
+) -> Tensor:  # fmt: skip
+    """The summed loss of one chunk; its gradients are added to `grads` (hidden rows in `part`, weight, bias)."""
+    leaves = [
+        None if x is None else x.detach().requires_grad_(grad is not None)
+        for x, grad in zip((hidden, weight, bias), grads, strict=True)
+    ]
+    with torch.enable_grad():
+        assert leaves[0] is not None
+        assert leaves[1] is not None
+        loss = functional.cross_entropy(form.logits(leaves[0], leaves[1], leaves[2]), targets, reduction="sum")
+    asked = [leaf for leaf in leaves if leaf is not None and leaf.requires_grad]
+    if asked:
+        found = iter(torch.autograd.grad(loss, asked))
+        for index, leaf in enumerate(leaves):
+            grad = grads[index]
+            if leaf is None or not leaf.requires_grad or grad is None:
+                continue
+            place = grad[part] if index == 0 else grad
+            place += next(found)
+    return loss.detach()

@@ -1,0 +1,180 @@
+"""One tuning run, from a planned config to a folder that is a source: build, dress, train, write.
+
+    DIR/card.json  log.jsonl      what was asked, and a line for each step
+        state/plan/               config and tokenizer with the plan on, before any weight
+        state/step-000050/        what a killed run goes on from
+        config.json, weights or adapter, tokenizer     at the end; then state/ goes
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ropewalk.attention.registered import put_on
+from ropewalk.core.errors import MachineError
+from ropewalk.core.geometry import Geometry
+from ropewalk.core.plan import Plan
+from ropewalk.core.progress import Progress
+from ropewalk.core.run import Run
+from ropewalk.hosts import folder, live
+from ropewalk.tune import state
+from ropewalk.tune.batches import Rows, Stream
+from ropewalk.tune.learner import Learner
+from ropewalk.tune.recipes import dress, merged, num_trained
+from ropewalk.tune.settings import Settings
+from ropewalk.tune.trainer import Tuner, arguments, steps_told
+
+LOG = "log.jsonl"
+TRAINER = "trainer"
+"""Where callbacks and trackers of Trainer write; it goes where they wrote nothing."""
+Scorer = Callable[[Any, int], float]
+"""A held-out score of the bare model at a length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything a run is made of, checked."""
+
+    checkpoint: folder.Checkpoint
+    source: str
+    plan: Plan | None
+    """None keeps what the source carries."""
+    geometry: Geometry
+    settings: Settings
+    streams: Sequence[Stream]
+    device: torch.device
+    bfloat16: bool
+    merge: bool = False
+    """A full checkpoint is written where an adapter was trained."""
+    scorer: Scorer | None = None
+    validate_lengths: tuple[int, ...] = ()
+    validate_every: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Passed on to `TrainingArguments` as it is."""
+    callbacks: Sequence[Any] = ()
+    progress: Progress = field(default_factory=Progress)
+
+    def run(self, run: Run) -> None:
+        """Trains what is missing and writes the result into the run's folder. The card says how it ended."""
+        try:
+            self._run(run)
+        except KeyboardInterrupt:
+            run.save_card("interrupted")
+            raise
+        except torch.OutOfMemoryError as error:
+            run.save_card("failed")
+            raise MachineError(
+                f"out of memory at rows of {max(s.window for s in self.settings.stages)} tokens; give a smaller --batch-size or "
+                "--window, and the rest of the command again with --resume or a new --out"
+            ) from error
+        except Exception:
+            run.save_card("failed")
+            raise
+        run.save_card("done")
+
+    def _run(self, run: Run) -> None:
+        states, start = run.path / "state", run.path / "state" / "plan"
+        if not (start / "config.json").is_file():
+            for note in folder.write_start(
+                self.checkpoint, self.plan, start, length=self.settings.length, geometry=self.geometry
+            ):
+                self.progress.say(note)
+        with self.progress.task("loading the model"):
+            model, _ = self._build(start)
+        with self._attention(model):
+            learner = self._dressed(model)
+            with self.progress.task("training") as shown:
+                self._train(learner, run, states, shown)
+        with self.progress.task("writing"):
+            self._write(learner.model, run.path, start)
+        shutil.rmtree(states, ignore_errors=True)
+        if not any((run.path / TRAINER).iterdir()):
+            (run.path / TRAINER).rmdir()
+
+    def _build(self, start: Path) -> tuple[Any, Any]:
+        # Adapters train in float32 on a base that may be held in bfloat16; full weights train in float32 themselves.
+        held = torch.bfloat16 if self.bfloat16 and self.settings.recipe != "full" else torch.float32
+        return live.build(
+            self.checkpoint.path, start, dtype=held, device=self.device, four_bits=self.settings.recipe == "qlora"
+        )  # fmt: skip
+
+    def _attention(self, model: Any) -> Any:
+        return nullcontext() if self.settings.attention == "own" else put_on(model, self.settings.shifted)
+
+    def _dressed(self, model: Any) -> Learner:
+        settings = self.settings
+        # Adapters begin with random numbers.
+        torch.manual_seed(settings.seed)
+        if settings.checkpoint_every:
+            model.activation_checkpointing_enable(
+                activation_checkpointing_kwargs={"use_reentrant": False}, every_n_layers=settings.checkpoint_every,
+                offload=settings.offload,
+            )  # fmt: skip
+        learner = Learner(dress(model, settings), own_attention=settings.attention == "own")
+        for parameter in learner.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        trained, total = num_trained(learner)
+        self.progress.say(f"{trained:,} of {total:,} parameters train")
+        return learner
+
+    def _train(self, learner: Learner, run: Run, states: Path, shown: Progress) -> None:
+        settings, newest = self.settings, state.latest(states)
+        run.rewrite(LOG, steps_told(run.path / LOG, 0 if newest is None else state.read(newest)["step"]))
+
+        def log(told: dict[str, Any]) -> None:
+            run.append(LOG, [told])
+            shown.at(told["step"] / settings.steps)
+
+        args = arguments(
+            settings, run.path / TRAINER, device=self.device.type, bfloat16=self.bfloat16, extra=self.extra
+        )  # fmt: skip
+        rows = Rows(settings, self.streams, processes=args.world_size)
+        tuner = Tuner(
+            learner, args, rows, states=states, log=log, validate=self._validate(), validate_every=self.validate_every,
+            callbacks=self.callbacks,
+        )  # fmt: skip
+        with accumulation_in_order():
+            tuner.go()
+
+    def _validate(self) -> Callable[[nn.Module, int], dict[str, float]] | None:
+        scorer = self.scorer
+        if scorer is None:
+            return None
+
+        def validate(learner: Any, step: int) -> dict[str, float]:
+            return {str(length): float(scorer(learner.bare, length)) for length in self.validate_lengths}
+
+        return validate
+
+    def _write(self, model: Any, out: Path, start: Path) -> None:
+        adapter = self.settings.recipe != "full" and not self.merge
+        plain = model if adapter else merged(model)
+        tuning = {"steps": self.settings.steps, "recipe": self.settings.recipe, "attention": self.settings.attention,
+                  "positions": self.settings.positions, "stages": self.settings.to_dict()["stages"]}  # fmt: skip
+
+        def save(stage: Path) -> None:
+            plain.save_pretrained(stage, safe_serialization=True)
+            (stage / "README.md").unlink(missing_ok=True)
+
+        folder.write_end(
+            start, out, save, tuning=tuning, dtype=str(next(plain.parameters()).dtype).removeprefix("torch."),
+            base=self.checkpoint if adapter else None, source=self.source,
+        )  # fmt: skip
+
+
+@contextmanager
+def accumulation_in_order() -> Iterator[None]:
+    """cuBLAS and others may add in any order unless told; a resumed run is to end as an unbroken one."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

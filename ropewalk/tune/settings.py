@@ -1,0 +1,126 @@
+"""What a tuning run is asked for: one frozen record, checked before anything is made.
+
+A *window* is how many tokens a training row has; the *length* is what the plan is for. They are the same but for training
+short (PoSE, randomized positions, a plan for more than the rows hold).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ropewalk.attention.shifted import Shifted
+from ropewalk.core.errors import InputError, near
+
+Recipe = Literal["full", "lora", "longlora", "qlora"]
+Positions = Literal["full", "pose", "randomized"]
+Attention = Literal["full", "s2", "own"]
+Schedule = Literal["constant", "linear", "cosine"]
+RECIPES: tuple[str, ...] = get_args(Recipe)
+POSITIONS: tuple[str, ...] = get_args(Positions)
+ATTENTIONS: tuple[str, ...] = get_args(Attention)
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Some steps at one window."""
+
+    window: int
+    """Tokens of a training row."""
+    steps: int
+
+    def __post_init__(self) -> None:
+        _at_least("window", self.window, 2)
+        _at_least("steps", self.steps, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a run trains by. Raises `InputError` for a value that cannot be meant."""
+
+    length: int
+    """What the plan is for, and the largest position that training sees, plus one."""
+    stages: tuple[Stage, ...]
+    recipe: Recipe = "full"
+    positions: Positions = "full"
+    attention: Attention = "full"
+    """`own` is the model's own attention, for layers with windows or sinks: one document in a row."""
+    group: int | float = 0.25
+    """Shifted sparse attention: tokens of a group, or its share of the row (LongLoRA, section 3.2: a quarter)."""
+    pattern: str = "heads"
+    """Shifted sparse attention: which groups are shifted."""
+    wrap: str = "separate"
+    """Shifted sparse attention: what becomes of the half groups at a row's ends."""
+    chunks: int = 2
+    """PoSE: in how many chunks a row's positions are spread (arXiv:2309.10400, section 3.2)."""
+    learning_rate: float = 2e-5
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+    max_grad_norm: float = 1.0
+    batch_size: int = 1
+    """Rows of one forward pass, in each process."""
+    accumulate: int = 1
+    """Forward passes of one step."""
+    seed: int = 0
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    checkpoint_every: int = 1
+    """Layers between saved activations; 0 keeps all activations."""
+    offload: bool = False
+    """Saved activations wait in main memory."""
+    save_every: int = 50
+    """Steps between saved states."""
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise InputError("a run needs a stage; give --steps, or --curriculum 4k:100,16k:50")
+        for name, known in (
+            ("recipe", RECIPES), ("positions", POSITIONS), ("attention", ATTENTIONS), ("schedule", SCHEDULES),
+        ):  # fmt: skip
+            if getattr(self, name) not in known:
+                raise InputError(f"unknown {name} {getattr(self, name)!r}; {near(str(getattr(self, name)), known)}")
+        for name in ("batch_size", "accumulate", "rank", "alpha", "save_every", "chunks"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("warmup_steps", "checkpoint_every", "seed"):
+            _at_least(name, getattr(self, name), 0)
+        if not (0 < self.learning_rate < 1):
+            raise InputError(f"learning rate {self.learning_rate!r} is not between 0 and 1; recipes use 1e-6 to 1e-3")
+        for name in ("weight_decay", "dropout", "beta1", "beta2"):
+            if not (0 <= getattr(self, name) < 1):
+                raise InputError(f"{name} {getattr(self, name)!r} is not at least 0 and below 1")
+        if not (0 < self.max_grad_norm < float("inf")):
+            raise InputError(f"max_grad_norm {self.max_grad_norm!r} is not above 0; 1.0 is usual")
+        longest = max(stage.window for stage in self.stages)
+        if longest > self.length:
+            raise InputError(
+                f"a stage trains on rows of {longest} tokens, and the length is {self.length}; give a --length of at least "
+                f"{longest}, or shorter rows"
+            )
+
+        if self.attention == "s2":
+            assert self.shifted is not None
+
+    @property
+    def shifted(self) -> Shifted | None:
+        """How groups are cut; None where attention is not shifted sparse. Raises `InputError`."""
+        if self.attention != "s2":
+            return None
+        return Shifted(group=self.group, pattern=self.pattern, wrap=self.wrap)  # type: ignore[arg-type]
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON types: what a card holds."""
+        return {**dataclasses.asdict(self), "stages": [dataclasses.asdict(stage) for stage in self.stages]}
+
+
+def _at_least(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name.replace('_', ' ')} is a whole number of at least {least}, got {value!r}")

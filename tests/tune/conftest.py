@@ -1,0 +1,22 @@
+"""A tiny model with tied embeddings, and the way to tune it."""
+
+from pathlib import Path
+
+import pytest
+
+from small import Tune, tuning
+from tiny import write_tiny_checkpoint
+
+
+@pytest.fixture(scope="session")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama whose head is its embedding, as SmolLM2's is; base 50,000, so that a lost base shows."""
+    folder = tmp_path_factory.mktemp("tied") / "tiny-tied"
+    parameters = {"rope_type": "default", "rope_theta": 50_000.0}
+    return write_tiny_checkpoint(folder, tie_word_embeddings=True, rope_parameters=parameters)
+
+
+@pytest.fixture
+def tune(tied: Path) -> Tune:
+    """`tune` with small settings."""
+    return tuning(tied)
