@@ -7,9 +7,10 @@
 
 The same 88 prompts as `benchmarks.retrieval_map`, by token ids, the same number of new tokens, loads left out. kvpress reads
 one context for each length and asks its 11 questions; vLLM is given all prompts in branch order. Ours and the peer take
-turns, three runs each, after a warm-up on the shortest length; medians are compared. Ours is timed in both ways of scoring:
-`generate` decodes as many tokens as the peer, `forced` reads the answer instead; both rank each answer among five, which
-the peers do not. Each answer that differs is looked at in `flips.py`.
+turns, three runs each, after a warm-up on the shortest length; medians are compared. Ours is timed in both ways of scoring,
+`generate`, which decodes as many tokens as the peer, and `forced`, which reads the answer instead; each answer is ranked
+among five, which the peers do not do, and in the ways named `unranked` it is not. Each answer of `forced` that differs from
+the peer's is looked at in `flips.py`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import os
 import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +36,24 @@ HOW = {
     "kvpress": "one context a length, its questions one after another, no press",
     "vllm": "every prompt whole, in branch order, prefix cache on, all handed over at once",
 }
-SCORINGS = ("generate", "forced")
+WAYS = ("generate", "forced", "generate-unranked", "forced-unranked")
+"""Ours: the scoring, and whether each answer is also ranked among five, which the peers do not do."""
 
 
-def ours(forward: Any, tokenizer: Any, stacks: list[Any], scoring: str) -> tuple[float, float, list[Any]]:
+def ours(forward: Any, tokenizer: Any, stacks: list[Any], way: str) -> tuple[float, float, list[Any]]:
     """Seconds, processor seconds and answers to all questions."""
     from ropewalk.measure.answering.local import answer_all
 
+    scoring: Any = way.split("-")[0]
+    stacks = [unranked(stack) for stack in stacks] if way.endswith("unranked") else stacks
     wall, busy = time.perf_counter(), time.process_time()
-    found = [answer for stack in stacks for answer in answer_all(forward, tokenizer, stack, scoring=scoring)]  # type: ignore[arg-type]
+    found = [answer for stack in stacks for answer in answer_all(forward, tokenizer, stack, scoring=scoring)]
     return time.perf_counter() - wall, time.process_time() - busy, found
+
+
+def unranked(stack: Any) -> Any:
+    """The same haystack with nothing to rank answers among."""
+    return replace(stack, questions=tuple(replace(question, candidates=()) for question in stack.questions))
 
 
 def peer_of(args: argparse.Namespace, stacks: list[Any]) -> Peer:
@@ -77,17 +87,17 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     model, tokenizer = ropewalk.load(args.model, dtype=args.dtype, device="cpu")
     stacks, forward = haystacks(args, tokenizer), Forward(model)
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in (*SCORINGS, "peer")}
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in (*WAYS, "peer")}
     found: dict[str, list[Any]] = {}
     with peer_of(args, stacks) as peer:
         peer.run("warm")
         small = haystacks(argparse.Namespace(**{**vars(args), "lengths": args.lengths[:1]}), tokenizer)
-        for scoring in SCORINGS:
-            ours(forward, tokenizer, small, scoring)
+        for way in WAYS:
+            ours(forward, tokenizer, small, way)
         for _ in range(args.repeats):
-            for scoring in SCORINGS:
-                wall, busy, found[scoring] = ours(forward, tokenizer, stacks, scoring)
-                runs[scoring].append((wall, busy))
+            for way in WAYS:
+                wall, busy, found[way] = ours(forward, tokenizer, stacks, way)
+                runs[way].append((wall, busy))
             told = peer.run()
             found["peer"] = told["said"]
             runs["peer"].append((told["seconds"], told["cpu_seconds"]))
@@ -97,9 +107,9 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     theirs = [
         says(said, question, tokenizer) for (_, question), said in zip(asked, ordered(asked, found["peer"]), strict=True)
     ]
-    return row(args, version, runs, [one.exact for one in found["generate"]], theirs) | {
-        "forced_as_generate": [one.exact for one in found["forced"]] == [one.exact for one in found["generate"]],
-        "flips": flips(args, model, asked, found["generate"], theirs),
+    return row(args, version, runs, [one.exact for one in found["forced"]], theirs) | {
+        "exact": {way: sum(one.exact for one in found[way]) for way in WAYS},
+        "flips": flips(args, model, asked, found["forced"], theirs),
     }
 
 
@@ -124,8 +134,8 @@ def row(args: argparse.Namespace, version: str, runs: Any, mine: list[bool], the
         "settings": {"block": args.block, "batched": args.batched, "compile": args.compile} if args.peer == "vllm" else {},
         "seconds": wall,
         "runs_seconds": {name: [one[0] for one in some] for name, some in runs.items()},
-        "ratio": {scoring: wall["peer"] / wall[scoring] for scoring in SCORINGS},
-        "processor_time_ratio": {scoring: busy["peer"] / busy[scoring] for scoring in SCORINGS},
+        "ratio": {way: wall["peer"] / wall[way] for way in WAYS},
+        "processor_time_ratio": {way: busy["peer"] / busy[way] for way in WAYS},
         "num_prompts": len(mine), "ours_exact": sum(mine), "peer_exact": sum(theirs), "goal": GOALS[args.peer],
     }  # fmt: skip
 
