@@ -6,14 +6,16 @@
 Nothing heavy is imported until a verb needs it: planning and inspecting need neither torch nor transformers.
 """
 
-# Three verbs share their name with a room. The rooms are imported first, so that the verbs are what `ropewalk.NAME` means;
+# Four verbs share their name with a room. The rooms are imported first, so that the verbs are what `ropewalk.NAME` means;
 # inside the package, rooms are only ever reached by `from ropewalk.ROOM.FILE import ...`, which does not look here.
 import ropewalk.measure
 import ropewalk.methods
-import ropewalk.report  # noqa: F401
+import ropewalk.report
+import ropewalk.tune  # noqa: F401
 from ropewalk.api.checkpoints import apply, convert, extend, load, read_back
 from ropewalk.api.plans import geometry, methods, plan
 from ropewalk.api.runs import compare, measure, report
+from ropewalk.api.tuning import tune
 from ropewalk.api.verification import verify
 from ropewalk.core.errors import RopewalkError
 from ropewalk.core.geometry import Geometry
@@ -37,5 +39,6 @@ __all__ = [
     "plan",
     "read_back",
     "report",
+    "tune",
     "verify",
 ]

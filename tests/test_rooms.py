@@ -12,7 +12,7 @@ import pytest
 import ropewalk
 
 PACKAGE = Path(ropewalk.__file__).parent
-ROOMS = ("core", "methods", "engines", "hosts", "attention", "data", "measure", "report", "api", "cli")
+ROOMS = ("core", "methods", "engines", "hosts", "attention", "data", "measure", "tune", "report", "api", "cli")
 ARROWS: dict[str, tuple[str, ...]] = {
     "core": (),
     "methods": ("core",),
@@ -21,6 +21,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "attention": ("core",),
     "data": ("core",),
     "measure": ("core", "hosts", "data"),
+    "tune": ("core", "hosts", "attention", "data"),
     "report": ("core.record", "core.errors"),
     "api": tuple(room for room in ROOMS if room != "cli"),
     "cli": ("api", "core"),
@@ -121,6 +122,8 @@ def test_the_package_itself_imports_nothing_heavy() -> None:
         ("data.documents", "from ropewalk.measure import windows"),
         ("data.documents", "import torch"),
         ("measure.rows", "from ropewalk.methods import yarn"),
+        ("measure.rows", "from ropewalk.tune import loss"),
+        ("tune.loss", "from ropewalk.measure import forward"),
         ("measure.rows", "from ropewalk.engines import transformers"),
         ("measure.rows", "import importlib\nimportlib.import_module('ropewalk.report.page')"),
         ("measure.rows", "import importlib\nimportlib.import_module(name)"),

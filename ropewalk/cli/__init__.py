@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ropewalk.cli import checkpoints, data, plans, reports, runs, verification
+from ropewalk.cli import checkpoints, data, plans, reports, runs, tuning, verification
 from ropewalk.cli.parser import Parser
 from ropewalk.core.errors import RopewalkError, near
 
@@ -29,6 +29,7 @@ VERBS = (
     runs.add_measure,
     runs.add_compare,
     data.add_data,
+    tuning.add_tune,
     reports.add_report,
 )
 """Every verb, in the order of the flow."""

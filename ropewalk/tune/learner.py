@@ -53,8 +53,10 @@ class Learner(nn.Module):
         bare = self.bare
         hidden = bare.get_decoder()(input_ids=input_ids, use_cache=False, **told).last_hidden_state
         head = bare.get_output_embeddings()
+        weight: Tensor = head.weight
+        bias: Tensor | None = getattr(head, "bias", None)
         # Under autocast hidden states come in less than the weight's dtype.
-        weight, bias = (None if x is None else x.to(hidden.dtype) for x in (head.weight, getattr(head, "bias", None)))
+        weight, bias = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
         return {"loss": summed_loss(hidden, labels, weight, bias, form=self.form)}
 
 
@@ -62,8 +64,8 @@ def _check_one_document(labels: Tensor, document_ids: Tensor) -> None:
     """Raises `InputError` where a second document of a row is learned: padding after the first harms nobody."""
     if bool(((document_ids > 0) & (labels != IGNORED)).any()):
         raise InputError(
-            "a row packs several documents, and the model's own attention would let them see each other; give --attention full, "
-            "or rows of one document"
+            "a row packs several documents, and the model's own attention would let them see each other; give "
+            "--attention full, or rows of one document"
         )
 
 
@@ -95,6 +97,6 @@ def _check_head(model: Any, form: HeadForm) -> None:
     scale = theirs.abs().max().clamp(min=1e-6)
     if mine.shape != theirs.shape or not torch.allclose(mine / scale, theirs / scale, atol=TOLERANCE, rtol=0.0):
         raise UnsupportedError(
-            f"the output head of {type(model).__name__} does more than this version knows (linear, multiplier, soft-cap), so "
-            "it would be trained on a wrong loss"
+            f"the output head of {type(model).__name__} does more than this version knows (linear, multiplier, soft-cap), "
+            "so it would be trained on a wrong loss"
         )

@@ -7,8 +7,8 @@ used where it is present and the head is plain; our loop serves older torch and 
 
 Given up: second derivatives and label smoothing, which no recipe uses.
 
-Sources: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (arXiv:2411.09009), section 3, for the identity
-that the loss needs one row of logits at a time; Gemma 2's report (arXiv:2408.00118), section 2, for soft-capping.
+Sources: Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models" (arXiv:2411.09009), section 3, for why the
+loss needs one row of logits at a time; Gemma 2's report (arXiv:2408.00118), section 2, for soft-capping.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def summed_loss(
     if has_torch_chunks() and form.softcap is None and not own_loop:
         return _by_torch(rows, targets, weight, bias, form.multiplier)
     num_rows = max(1, chunk_bytes // (4 * weight.shape[0]))
-    loss: Tensor = _Chunks.apply(rows, weight, bias, targets, form, num_rows)
+    loss: Tensor = _Chunks.apply(rows, weight, bias, targets, form, num_rows)  # type: ignore[no-untyped-call]
     return loss
 
 

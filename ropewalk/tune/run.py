@@ -1,9 +1,9 @@
 """One tuning run, from a planned config to a folder that is a source: build, dress, train, write.
 
-    DIR/card.json  log.jsonl      what was asked, and a line for each step
-        state/plan/               config and tokenizer with the plan on, before any weight
-        state/step-000050/        what a killed run goes on from
-        config.json, weights or adapter, tokenizer     at the end; then state/ goes
+DIR/card.json  log.jsonl      what was asked, and a line for each step
+    state/plan/               config and tokenizer with the plan on, before any weight
+    state/step-000050/        what a killed run goes on from
+    config.json, weights or adapter, tokenizer     at the end; then state/ goes
 """
 
 import shutil
@@ -70,8 +70,8 @@ class Job:
         except torch.OutOfMemoryError as error:
             run.save_card("failed")
             raise MachineError(
-                f"out of memory at rows of {max(s.window for s in self.settings.stages)} tokens; give a smaller --batch-size or "
-                "--window, and the rest of the command again with --resume or a new --out"
+                f"out of memory at rows of {max(s.window for s in self.settings.stages)} tokens; give a smaller "
+                "--batch-size or --window, and a new --out or --force"
             ) from error
         except Exception:
             run.save_card("failed")

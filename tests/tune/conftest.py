@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from small import Tune, tuning
 from tiny import write_tiny_checkpoint
 

@@ -61,8 +61,10 @@ def test_a_tied_weight_gets_both_of_its_gradients() -> None:
     def gradient(chunked: bool) -> Tensor:
         hidden = functional.embedding(ids, weight).cumsum(1)
         form = HeadForm()
-        loss = summed_loss(hidden, labels, weight, chunk_bytes=1, own_loop=True) if chunked else naive(
-            hidden, labels, weight, None, form
+        loss = (
+            summed_loss(hidden, labels, weight, chunk_bytes=1, own_loop=True)
+            if chunked
+            else naive(hidden, labels, weight, None, form)
         )
         return torch.autograd.grad(loss, [weight])[0]
 

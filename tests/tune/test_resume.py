@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import Tune, tuning
 from safetensors import SafetensorError
+from small import Tune, tuning
 from transformers import TrainerCallback
 
 from ropewalk.core.errors import MachineError, OutputError

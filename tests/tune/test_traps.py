@@ -77,7 +77,7 @@ def test_the_model_of_a_run_is_built_with_the_plan(tied: Path, tmp_path: Path) -
     assert tokenizer.model_max_length == 256
 
 
-# --- PoSE -------------------------------------------------------------------------------------------------------------------
+# --- PoSE ------------------------------------------------------------------------------------------------------------------
 
 
 def posed() -> tuple[Row, int]:
@@ -115,7 +115,7 @@ def test_the_second_chunk_of_pose_attends_to_the_first(tied: Path) -> None:
         assert reach(loss, embedded, second) > 1e-6
 
 
-# --- packed documents -------------------------------------------------------------------------------------------------------
+# --- packed documents ------------------------------------------------------------------------------------------------------
 
 
 def packed() -> tuple[Row, list[Row]]:

@@ -4,12 +4,13 @@ from ropewalk.hosts.folder.checkpoint import Checkpoint, adapter_refused, geomet
 from ropewalk.hosts.folder.extended import write_extended
 from ropewalk.hosts.folder.facts import gather, tokenizer_config
 from ropewalk.hosts.folder.mended import write_mended
-from ropewalk.hosts.folder.tuned import base_of, write_end, write_merged, write_start
+from ropewalk.hosts.folder.tuned import base_of, check_start, write_end, write_merged, write_start
 
 __all__ = [
     "Checkpoint",
     "adapter_refused",
     "base_of",
+    "check_start",
     "gather",
     "geometry_of",
     "open_checkpoint",

@@ -84,8 +84,8 @@ def adapter_refused(checkpoint: Checkpoint) -> UnsupportedError:
     """Why an adapter alone is of no use, and what to do."""
     if checkpoint.is_own_adapter:
         return UnsupportedError(
-            f"{checkpoint.path} is an adapter, and this needs whole weights; ropewalk tune {checkpoint.path} --merge --out DIR "
-            "writes them"
+            f"{checkpoint.path} is an adapter, and this needs whole weights, which are written by "
+            f"ropewalk tune {checkpoint.path} --merge --out DIR"
         )
     base = checkpoint.config.get("base_model_name_or_path") or "a base model that it does not name"
     return UnsupportedError(

@@ -20,13 +20,27 @@ from ropewalk.core.errors import HostError, InputError, LengthError, SourceError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Plan
 from ropewalk.core.run import full_disk_is_told
+from ropewalk.engines.coverage import widest
 from ropewalk.engines.transformers import block
 from ropewalk.hosts.folder import extended
-from ropewalk.hosts.folder.checkpoint import ADAPTER, BASE, CONFIG, Checkpoint, geometry_of, open_checkpoint
+from ropewalk.hosts.folder.checkpoint import BASE, CONFIG, Checkpoint, geometry_of, open_checkpoint
 from ropewalk.hosts.folder.fingerprint import fingerprint
 from ropewalk.hosts.staging import staged
 
 STAGE = ".final.stage"
+
+
+def check_start(checkpoint: Checkpoint, plan: Plan | None, *, length: int, geometry: Geometry | None = None) -> None:
+    """Raises what `write_start` would, before anything is made."""
+    if plan is not None:
+        widest(checkpoint.config, plan, geometry=geometry)
+        return
+    declared = geometry_of(checkpoint).declared_length
+    if length > declared:
+        raise LengthError(
+            f"without a method the source is trained as it is, which reads {declared} tokens, and the length is {length}; "
+            "give --method, such as yarn"
+        )
 
 
 def write_start(
@@ -37,16 +51,11 @@ def write_start(
     Returns notes for the user. Raises `HostError` for a plan that a config cannot say, `LengthError` for a length that the
     source does not read without a plan.
     """
+    check_start(checkpoint, plan, length=length, geometry=geometry)
     bare = replace(checkpoint, weights=())
     if plan is not None:
         notes = extended.write_extended(bare, plan, out, force=True, geometry=geometry)
         return [note for note in notes if "no weights" not in note]
-    declared = geometry_of(checkpoint).declared_length
-    if length > declared:
-        raise LengthError(
-            f"without a method the source is trained as it is, which reads {declared} tokens, and the length is {length}; "
-            "give --method, such as yarn"
-        )
     with staged(out, force=True, sources=[checkpoint.path]) as stage:
         extended._write_json(stage / CONFIG, checkpoint.config)
         names = [*extended._carried(bare), extended.TOKENIZER]
@@ -103,7 +112,7 @@ def base_of(adapter: Checkpoint) -> Checkpoint:
     """The base that an adapter folder of ours names, opened. Raises `SourceError` where it is gone or is another one."""
     named = adapter.config.get(BASE)
     if not isinstance(named, Mapping) or not isinstance(named.get("source"), str):
-        raise SourceError(f"{adapter.path / CONFIG} names no base under {BASE!r}; write the adapter again with ropewalk tune")
+        raise SourceError(f"{adapter.path / CONFIG} names no base under {BASE!r}; train the adapter with ropewalk tune")
     try:
         base = open_checkpoint(named["source"], weights=True)
     except InputError as error:

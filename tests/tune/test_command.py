@@ -1,0 +1,104 @@
+"""From a command line to a source: tune, verify, measure on texts that a user brings."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command import Command, snapshot
+
+import ropewalk
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three documents of some thousand tokens of the tiny tokenizer."""
+    folder = tmp_path_factory.mktemp("texts") / "texts"
+    folder.mkdir()
+    for name in range(3):
+        lines = [f"Entry {i} of book {name}: {i * 7919 % 1009} ships, {i % 13} gulls.\n" for i in range(80)]
+        (folder / f"{name}.txt").write_text("".join(lines), encoding="ascii")
+    return folder
+
+
+SMALL = ("--device", "cpu", "--dtype", "float32", "--learning-rate", "1e-2", "--steps", "3")
+
+
+def test_tune_verify_measure(tied: Path, texts: Path, long_text: Path, tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "out"
+    said = command(
+        "tune", tied, "--data", texts, "--length", "256", "--method", "yarn", "--recipe", "longlora", "--attention", "s2",
+        "--out", out, *SMALL, "--validate", long_text, "--validate-lengths", "64,256", "--json",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["status"] == "done"
+    assert (out / "data" / "card.json").is_file()
+    steps = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if "loss" in line] == [1, 2, 3]
+    assert set(steps[-2].get("validation", steps[-1].get("validation"))) == {"64", "256"}
+    verdicts = json.loads(command("verify", out, "--json").out)["verdicts"]
+    assert {verdict["status"] for verdict in verdicts} == {"exact"}
+    measured = command("measure", out, "--text", long_text, "--length", "256", "--out", tmp_path / "measured", "--json")
+    assert measured.code == 0, measured.err
+    merged = command("tune", out, "--merge", "--out", tmp_path / "merged")
+    assert merged.out.strip() == str(tmp_path / "merged"), merged.err
+    assert ropewalk.verify(tmp_path / "merged", "transformers").verdicts[0].status == "exact"
+
+
+def test_the_same_with_prepared_data_and_a_preset(tied: Path, texts: Path, tmp_path: Path, command: Command) -> None:
+    assert command("data", texts, "--tokenizer", tied, "--length", "256", "--out", tmp_path / "data").code == 0
+    preset = tmp_path / "mine.toml"
+    preset.write_text('source = "my own"\nmethod = "pi"\nlength = "256"\nsteps = 9\nlearning_rate = 1e-2\nbatch_size = 2\n')
+    said = command("tune", tied, "--data", tmp_path / "data", "--preset", preset, "--out", tmp_path / "out", *SMALL)
+    assert said.code == 0, said.err
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert (card["config"]["stages"], card["config"]["batch_size"]) == ([{"window": 256, "steps": 3}], 2)
+    assert list(card["plans"]) == ["pi"]
+    assert card["documents"][0]["sha256"]
+    again = command(
+        "tune", tied, "--data", texts, "--preset", preset, "--out", tmp_path / "out", *SMALL, "--resume"
+    )  # fmt: skip
+    assert again.refused("documents")
+
+
+def test_a_curriculum_trains_short_rows_first(tied: Path, texts: Path, tmp_path: Path, command: Command) -> None:
+    said = command(
+        "tune", tied, "--data", texts, "--length", "256", "--method", "yarn", "--curriculum", "64:2,256:1",
+        "--out", tmp_path / "out", *SMALL[:-2],
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert len((tmp_path / "out" / "log.jsonl").read_text().splitlines()) == 3
+
+
+WRONG = {
+    "no data": (("--length", "256", "--steps", "1"), "--data"),
+    "no steps": (("--data", "TEXTS", "--length", "256"), "--steps"),
+    "unknown recipe": (("--data", "TEXTS", "--length", "256", "--steps", "1", "--recipe", "long-lora"), "longlora"),
+    "pose and s2": (
+        ("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "yarn", "--positions", "pose", "--attention", "s2"),
+        "do not go together",
+    ),
+    "qlora without a device": (("--data", "TEXTS", "--length", "256", "--steps", "1", "--recipe", "qlora"), "qlora"),
+    "longer than it reads": (("--data", "TEXTS", "--length", "256", "--steps", "1"), "--method"),
+    "rows above the length": (
+        ("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "yarn", "--window", "512"), "--length",
+    ),
+    "a length that no text has": (
+        ("--data", "TEXTS", "--length", "64k", "--steps", "1", "--method", "yarn", "--positions", "pose", "--window", "32k"),
+        "32768",
+    ),
+    "no such text": (("--data", "GONE", "--length", "256", "--steps", "1", "--method", "yarn"), "GONE"),
+    "no such preset": (("--data", "TEXTS", "--preset", "yarn"), "yarn-64k"),
+    "a learning rate that is none": (("--data", "TEXTS", "--length", "256", "--steps", "1", "--learning-rate", "20"), "20"),
+    "a stage without steps": (("--data", "TEXTS", "--length", "256", "--curriculum", "4k"), "4k:100"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_run_is_one_sentence_and_leaves_nothing(
+    name: str, tied: Path, texts: Path, tmp_path: Path, command: Command
+) -> None:
+    arguments, word = WRONG[name]
+    given = [str(texts) if word == "TEXTS" else word for word in arguments]
+    before = snapshot(tmp_path)
+    assert command("tune", tied, *given, "--out", tmp_path / "out").refused(word)
+    assert snapshot(tmp_path) == before
