@@ -48,6 +48,11 @@ TITLES = {
     "2412.19437": "DeepSeek-AI 2024, DeepSeek-V3 Technical Report",
     "2503.19786": "Gemma Team 2025, Gemma 3 Technical Report",
     "2508.10925": "OpenAI 2025, gpt-oss-120b and gpt-oss-20b Model Card",
+    "2305.16843": "Ruoss et al. 2023, Randomized Positional Encodings Boost Length Generalization of Transformers",
+    "2309.10400": "Zhu et al. 2023, PoSE: Efficient Context Window Extension of LLMs via Positional Skip-wise Training",
+    "2309.12307": "Chen et al. 2023, LongLoRA: Efficient Fine-tuning of Long-Context Large Language Models",
+    "2402.10171": "Fu et al. 2024, Data Engineering for Scaling Language Models to 128K Context",
+    "2410.02660": "Gao et al. 2024, How to Train Long-Context Language Models (Effectively)",
     "kexue.fm/archives/9706": "Su 2023, on the beta-base reading of rotary positions (blog, in Chinese)",
 }
 """Every paper the code names; one that is missing here stops the generator."""
@@ -87,7 +92,7 @@ def methods_page() -> str:
 def tasks_page() -> str:
     """Every task by its family."""
     described = described_tasks()
-    page = f"{NOTE}\n# Tasks\n\nWhat `ropewalk measure --tasks` asks; how to read what comes of it: "
+    page = f"{NOTE}\n# Tasks\n\nWhat `measure --tasks` asks; how to read what comes of it: "
     page += "[how far it reads](reading.md).\n"
     for family in dict.fromkeys(task["family"] for task in described):
         rows: list[list[object]] = [

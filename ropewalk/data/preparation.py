@@ -137,7 +137,7 @@ def _begun(folder: Path, *, force: bool) -> Iterator[None]:
         folder.rename(aside)
     try:
         with full_disk_is_told(folder):
-            (folder / SHARDS).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
     try:

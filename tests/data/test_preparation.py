@@ -1,0 +1,274 @@
+"""From sources to a folder: the same bytes whatever happens, and a sentence for what cannot be."""
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from letters import Letters, content, corpus, prepared
+
+from ropewalk.core.errors import InputError, MachineError, OutputError, SourceError, TextError
+from ropewalk.data.shards import Documents, read_shards
+from ropewalk.data.stream import Stream
+
+
+def decoded(stream: Stream) -> list[str]:
+    """Every document that the rows hold, padding left out."""
+    found = []
+    for index in range(len(stream)):
+        row = stream.row(index)
+        for document in range(row.num_documents):
+            ids = row.ids[row.document_ids == document]
+            if (row.labels[row.document_ids == document] != -100).any() or ids.size == 1:
+                found.append(Letters().decode(ids.tolist()))
+    return found
+
+
+def test_the_rows_hold_the_texts_and_the_card_counts_them(tmp_path: Path) -> None:
+    card = prepared([corpus(tmp_path / "in")], tmp_path / "out")
+    (said,) = card["sources"]
+    lengths = [41 + 10 * i for i in range(9)] + [6] * 20
+    assert (said["num_documents"], said["num_tokens"], said["longest"]) == (29, sum(lengths), 121)
+    assert card["packed"]["num_tokens"] == sum(lengths)
+    assert card["packed"]["short_share"] == pytest.approx(120 / sum(lengths))
+    stream = Stream.open(tmp_path / "out")
+    assert len(stream) == card["packed"]["num_rows"]
+    found = decoded(stream)
+    for index in range(9):
+        assert sum(text.count(str(index)) for text in found if "s" not in text) == 40 + 10 * index
+    assert sum("s00" in text for text in found) == 20
+
+
+def test_by_default_at_most_two_fifths_are_short(tmp_path: Path) -> None:
+    card = prepared([corpus(tmp_path / "in", num_long=2, num_short=99)], tmp_path / "out")
+    assert card["packed"]["short_share"] == pytest.approx(0.4, abs=0.05)
+    assert card["sources"][0]["kept_tokens"] < card["sources"][0]["num_tokens"]
+
+
+def test_shards_end_with_documents_and_know_their_hashes(tmp_path: Path) -> None:
+    prepared([corpus(tmp_path / "in")], tmp_path / "out")
+    shards = read_shards(tmp_path / "out" / "shards")
+    assert len(shards) > 3
+    assert all(200 <= shard.num_tokens < 330 for shard in shards[:-1])
+    documents = Documents(tmp_path / "out" / "shards", shards)
+    documents.check()
+    ids, learned = documents.piece(0, 38, 41)
+    assert ids.tolist() == [*Letters()("00")["input_ids"], 2]
+    assert learned.all()
+    path = tmp_path / "out" / "shards" / "00001.tokens.npy"
+    path.write_bytes(path.read_bytes()[:-2] + b"\x05\x00")
+    with pytest.raises(SourceError, match=r"00001\.tokens\.npy is not what was written"):
+        documents.check()
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(SourceError, match=r"missing or broken|cut short"):
+        Stream.open(tmp_path / "out")
+
+
+def killed_at(count: int, work: Callable[[], object]) -> bool:
+    """Does the work in a child that dies by SIGKILL at its `count`-th rename; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        try:
+            renames, real = iter(range(1, 10_000)), Path.replace
+
+            def replace(self: Path, target: Path) -> Path:
+                if next(renames) == count:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(self, target)
+
+            Path.replace = replace  # type: ignore[assignment, method-assign]
+            work()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_a_run_that_is_killed_anywhere_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "in")
+    lines = tmp_path / "more.jsonl"
+    lines.write_text("".join(json.dumps({"text": "x" * (20 + i)}) + "\n" + "{\n" * (i % 4 == 0) for i in range(20)))
+    paths = [folder, lines]
+    prepared(paths, tmp_path / "whole")
+    whole = content(tmp_path / "whole")
+    count = 0
+    while True:
+        count += 1
+        out = tmp_path / f"killed{count}"
+        if not killed_at(count, lambda out=out: prepared(paths, out)):  # type: ignore[misc]
+            break
+        # A second kill, one rename after the first; then to the end.
+        killed_at(2, lambda out=out: prepared(paths, out, resume=True))  # type: ignore[misc]
+        prepared(paths, out, resume=True)
+        assert content(out) == whole, count
+    assert count > 20
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = corpus(tmp_path / "in")
+    prepared([folder], tmp_path / "whole")
+    real, calls = os.fsync, iter(range(100))
+
+    def full(file: int) -> None:
+        if next(calls) == 7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(MachineError, match="the disk is full while writing"):
+            prepared([folder], tmp_path / "out")
+    with pytest.raises(SourceError, match="not finished; repeat their ropewalk data command with --resume"):
+        Stream.open(tmp_path / "out")
+    prepared([folder], tmp_path / "out", resume=True)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: (folder / "long3.txt").write_text("other"), r"long3\.txt is changed"),
+        (lambda folder: (folder / "long3.txt").unlink(), r"long3\.txt is gone"),
+        (lambda folder: (folder / "new.txt").write_text("other"), r"new\.txt is new"),
+    ],
+)
+def test_a_source_that_changes_before_the_run_goes_on_is_a_sentence(
+    tmp_path: Path, change: Callable[[Path], object], words: str
+) -> None:
+    folder = corpus(tmp_path / "in")
+    assert killed_at(5, lambda: prepared([folder], tmp_path / "out"))
+    change(folder)
+    with pytest.raises(OutputError, match=rf"in is not what .*out was begun with \({words}\); start anew with --force"):
+        prepared([folder], tmp_path / "out", resume=True)
+
+
+def test_another_mix_or_length_tokenizes_nothing_again(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "in")
+    prepared([folder], tmp_path / "out")
+    shards = {name: data for name, data in content(tmp_path / "out").items() if name.startswith("shards")}
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "shards").iterdir()}
+    card = prepared([folder], tmp_path / "out", resume=True, length=64)
+    assert card["length"] == 64
+    assert Stream.open(tmp_path / "out").row(0).ids.size == 64
+    assert {name: data for name, data in content(tmp_path / "out").items() if name.startswith("shards")} == shards
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_another_mix_that_is_refused_leaves_the_finished_one(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "in")
+    prepared([folder], tmp_path / "out")
+    before = content(tmp_path / "out")
+    with pytest.raises(TextError):
+        prepared([folder], tmp_path / "out", resume=True, length=5000)
+    assert content(tmp_path / "out") == before
+
+
+def test_other_sources_or_another_tokenizer_are_another_question(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "in")
+    (tmp_path / "b.txt").write_text("b" * 99)
+    prepared([folder], tmp_path / "out")
+    with pytest.raises(OutputError, match="begun with other sources"):
+        prepared([folder, tmp_path / "b.txt"], tmp_path / "out", resume=True)
+    with pytest.raises(OutputError, match="begun with other shard_tokens"):
+        prepared([folder], tmp_path / "out", resume=True, shard_tokens=300)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"length": 5000},
+            r"the data have 849 tokens, less than one row of 5000; hand in more, or a --length of at most 849",
+        ),
+        (
+            {"window": 100, "length": 128},
+            r"^\d\.\d% of the tokens lie beyond the old window of 100 \(the longest document has 121",
+        ),
+    ],
+)
+def test_data_that_cannot_teach_are_refused_and_little_is_left_of_them(tmp_path: Path, options: dict, words: str) -> None:
+    folder = corpus(tmp_path / "in")
+    with pytest.raises(TextError, match=words):
+        prepared([folder], tmp_path / "a" / "out", shard_tokens=10_000, **options)
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(TextError, match=words):
+        prepared([folder], tmp_path / "out", **options)
+    # Here there was more than a shard to lose, and another length goes on with it.
+    prepared([folder], tmp_path / "out", resume=True)
+
+
+def test_short_data_are_taken_where_the_user_says_so(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "in")
+    card = prepared([folder], tmp_path / "out", window=100, length=128, allow_short=True)
+    assert card["packed"]["beyond_window"] < 0.1
+
+
+def test_a_refused_folder_gives_back_what_force_put_aside(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "in")
+    prepared([folder], tmp_path / "out")
+    before = content(tmp_path / "out")
+    with pytest.raises(TextError):
+        prepared([folder], tmp_path / "out", force=True, length=5000, shard_tokens=10_000)
+    assert content(tmp_path / "out") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    prepared([folder], tmp_path / "out", force=True, length=16)
+    assert Stream.open(tmp_path / "out").length == 16
+
+
+def test_too_many_broken_records_stop_before_anything_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "good"}\n' + "{\n" * 4)
+    with pytest.raises(
+        InputError, match=r"3 broken records, more than --max-broken 2; the first is .*a\.jsonl line 2: broken"
+    ):
+        prepared([path], tmp_path / "out", max_broken=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_field_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"body": "good"}\n' * 20)
+    with pytest.raises(InputError, match=r"line 1: no field 'text' \(it has body\)"):
+        prepared([path], tmp_path / "out", field="text")
+
+
+def test_everything_left_out_is_named_and_counted(tmp_path: Path) -> None:
+    folder = corpus(tmp_path / "in")
+    (folder / "empty.txt").write_text(" \n")
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
+    (folder / ".hidden").write_text("no")
+    card = prepared([folder], tmp_path / "out")
+    assert card["sources"][0]["left_out"] == {"empty": 1, "hidden": 1, "not UTF-8": 1}
+    rows = [json.loads(line) for line in (tmp_path / "out" / "left_out.jsonl").read_text().splitlines()]
+    assert {(Path(row["file"]).name, row["reason"]) for row in rows} == {
+        ("empty.txt", "empty"),
+        (".hidden", "hidden"),
+        ("latin.txt", "not UTF-8"),
+    }
+
+
+def test_nothing_but_empty_texts_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n")
+    with pytest.raises(TextError, match=r"no document in a\.txt; the first that is left out is .*a\.txt: empty"):
+        prepared([tmp_path / "a.txt"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        corpus(tmp_path / name / "in")
+    with pytest.raises(InputError, match="two sources are called in; name them, as in first=in"):
+        prepared([tmp_path / "x" / "in", tmp_path / "y" / "in"], tmp_path / "out")
+    card = prepared([f"x={tmp_path / 'x' / 'in'}", f"y={tmp_path / 'y' / 'in'}"], tmp_path / "out")
+    assert [said["name"] for said in card["sources"]] == ["x", "y"]
+
+
+def test_tokens_that_need_more_room_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Letters, "__len__", lambda self: 70_000)
+    folder = corpus(tmp_path / "in")
+    prepared([folder], tmp_path / "out")
+    array = np.load(tmp_path / "out" / "shards" / "00000.tokens.npy")
+    assert array.dtype == np.uint32

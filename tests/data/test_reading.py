@@ -1,0 +1,245 @@
+"""Every form of input, and every way in which a record can be of no use."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ropewalk.core.errors import InputError, TextError
+from ropewalk.data.reading.files import open_files
+from ropewalk.data.reading.formats import recognise
+from ropewalk.data.reading.hub import open_dataset
+from ropewalk.data.reading.records import LeftOut, Message, Record, UnreadableError
+
+TURNS = (Message(role="user", content="why?"), Message(role="assistant", content="so."))
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def read(path: Path | str, **options: object) -> tuple[list[object], list[str]]:
+    """Contents, and what is left out in words."""
+    found = list(open_files(str(path), **options).records(0, 0))  # type: ignore[arg-type]
+    return [f.content for f in found if isinstance(f, Record)], [str(f) for f in found if isinstance(f, LeftOut)]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so."}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "why?"}]},
+                {"role": "assistant", "content": "so."},
+            ]
+        },
+        {"conversation": [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so."}], "model": "m"},
+        {"conversations": [{"from": "human", "value": "why?"}, {"from": "gpt", "value": "so."}], "id": 1},
+        {"instruction": "why?", "input": "", "output": "so."},
+        {"instruction": "why?", "output": "so."},
+    ],
+    ids=["openai", "openai-parts", "lmsys", "sharegpt", "alpaca", "alpaca-no-input"],
+)
+def test_a_conversation_is_known_without_being_told(record: dict) -> None:
+    assert recognise(record) == TURNS
+
+
+def test_an_instructions_input_stands_below_it() -> None:
+    assert recognise({"instruction": "add", "input": "1 2", "output": "3"})[0].content == "add\n\n1 2"  # type: ignore[union-attr]
+
+
+def test_a_text_is_read_from_its_field() -> None:
+    assert recognise({"text": "a"}) == "a"
+    assert recognise({"body": "a", "text": "b"}, "body") == "a"
+    assert recognise({"chat": [{"from": "human", "value": "why?"}, {"from": "gpt", "value": "so."}]}, "chat") == TURNS
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "reason", "detail"),
+    [
+        ([1], None, "no object", "a list"),
+        ({"txet": "a"}, None, "no field that is known", "it has txet; say which with --field"),
+        ({"text": "a", "messages": []}, None, "more than one field to read", "it has text, messages"),
+        ({"text": "a"}, "body", "no field 'body'", "it has text"),
+        ({"text": 3}, None, "field 'text' is neither text nor turns", "a number"),
+        ({"text": None}, None, "field 'text' is neither text nor turns", "null"),
+        ({"text": "a\ud800"}, None, "a lone surrogate", "at character 1"),
+        ({"messages": ["hi"]}, None, "a turn that is no object", "text"),
+        ({"messages": [{"role": "narrator", "content": "a"}]}, None, "a turn of unknown role", "'narrator'"),
+        ({"messages": [{"role": "user", "content": None}]}, None, "a turn that is not text", "null"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, None, "a turn that is not text", "a list"),
+        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]}, None, "a turn that calls tools", ""),
+        ({"instruction": 1, "output": "a"}, None, "a field of an instruction is not text", "a number"),
+    ],
+)
+def test_a_record_of_no_use_says_why(record: object, field: str | None, reason: str, detail: str) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        recognise(record, field)
+    assert caught.value.reason == reason
+    assert detail in caught.value.detail
+    assert caught.value.broken
+
+
+def test_a_broken_line_in_the_middle_is_named_with_its_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "one"}', '{"text": ', "", '{"body": 1}', '{"text": " "}', '{"text": "two"}')
+    contents, left = read(path)
+    assert contents == ["one", "two"]
+    assert left == [
+        f"{path} line 2: broken JSON (Expecting value at character 10)",
+        f"{path} line 4: no field that is known (it has body; say which with --field)",
+        f"{path} line 5: empty",
+    ]
+
+
+def test_a_line_in_another_encoding_is_left_out_and_its_neighbours_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "one"}\n{"text": "caf\xe9"}\n{"text": "two"}')
+    contents, left = read(path)
+    assert contents == ["one", "two"]
+    assert left == [f"{path} line 2: not UTF-8 (byte 13)"]
+
+
+def test_reading_goes_on_after_any_record(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.jsonl", *(json.dumps({"text": f"a{i}"}) for i in range(3)))
+    write(tmp_path / "in" / "b.txt", "b")
+    write(tmp_path / "in" / "c.json", json.dumps([{"text": f"c{i}"} for i in range(3)]))
+    source = open_files(str(tmp_path / "in"))
+    whole = [found for found in source.records(0, 0) if isinstance(found, Record)]
+    assert [found.content for found in whole] == ["a0", "a1", "a2", "b\n", "c0", "c1", "c2"]
+    for index, found in enumerate(whole):
+        assert list(source.records(found.file, found.number)) == whole[index + 1 :]
+
+
+def test_a_folder_is_read_in_order_and_nothing_outside_it(tmp_path: Path) -> None:
+    write(tmp_path / "outside.txt", "secret")
+    folder = tmp_path / "in"
+    write(folder / "z.txt", "z")
+    write(folder / "a" / "deep" / "x.md", "x")
+    write(folder / ".git" / "config", "hidden")
+    write(folder / ".hidden.txt", "hidden")
+    write(folder / "packed.gz", "?")
+    (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "inner.txt").symlink_to(folder / "z.txt")
+    source = open_files(str(folder))
+    assert list(source.files) == ["a/deep/x.md", "inner.txt", "z.txt"]
+    assert {(Path(left.file).name, left.reason) for left in source.skipped} == {
+        (".git", "hidden"),
+        (".hidden.txt", "hidden"),
+        ("packed.gz", "compressed"),
+        ("link.txt", "a link that leads out of the folder"),
+        ("up", "a link that leads out of the folder"),
+    }
+
+
+def test_only_what_is_included_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.py", "1")
+    write(tmp_path / "b" / "c.py", "2")
+    write(tmp_path / "b" / "d.txt", "3")
+    source = open_files(str(tmp_path), include=["*.py"])
+    assert list(source.files) == ["a.py", "b/c.py"]
+    assert [left.reason for left in source.skipped] == ["not asked for by --include"]
+    with pytest.raises(InputError, match=r"no file to read that fits --include \*\.rs \(3 are left out\)"):
+        open_files(str(tmp_path), include=["*.rs"])
+
+
+def test_a_source_is_named_by_its_path_or_by_the_user(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "1")
+    assert open_files(str(tmp_path / "a.txt")).name == "a.txt"
+    assert open_files(f"books={tmp_path / 'a.txt'}").name == "books"
+    write(tmp_path / "x=y.txt", "1")
+    assert open_files(str(tmp_path / "x=y.txt")).name == "x=y.txt"
+
+
+def test_a_path_that_is_missing_compressed_or_empty_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no\.txt does not exist; expected a file or folder"):
+        open_files(str(tmp_path / "no.txt"))
+    write(tmp_path / "a.gz", "?")
+    with pytest.raises(InputError, match="is compressed; unpack it first"):
+        open_files(str(tmp_path / "a.gz"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="has no file to read"):
+        open_files(str(tmp_path / "empty"))
+
+
+def test_lines_under_the_name_of_json_are_read_as_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", '{"text": "one"}', '{"text": "two"}')
+    assert read(path) == (["one", "two"], [])
+
+
+def test_parquet_is_read_by_rows(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    texts = [f"text {i}" for i in range(700)]
+    parquet.write_table(arrow.table({"text": texts, "n": list(range(700))}), path, row_group_size=100)
+    assert read(path) == (texts, [])
+    source = open_files(str(path))
+    rest = [f.content for f in source.records(0, 300) if isinstance(f, Record)]
+    assert rest == texts[300:]
+    assert list(source.check()) == []
+    with pytest.raises(InputError, match=r"no field 'body'; it has text, n"):
+        list(open_files(str(path), field="body").check())
+    parquet.write_table(arrow.table({"n": [1]}), path)
+    with pytest.raises(InputError, match="no field that is known, it has n; say which with --field"):
+        list(source.check())
+
+
+def test_a_parquet_conversation_is_a_conversation(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    turns = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so."}]
+    parquet.write_table(arrow.table({"messages": [turns]}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == ([TURNS], [])
+
+
+def test_a_file_that_only_says_it_is_parquet_is_a_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = write(tmp_path / "a.parquet", "not at all")
+    with pytest.raises(TextError, match=r"cannot be read as Parquet"):
+        list(open_files(str(path)).check())
+
+
+@pytest.mark.parametrize(
+    ("module", "words"), [("pyarrow", "is a Parquet file and needs pyarrow"), ("datasets", "need datasets")]
+)
+def test_a_missing_package_is_a_sentence(module: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    for name in ("ropewalk.data.reading.parquet", "ropewalk.data.reading.hub"):
+        monkeypatch.setattr(f"{name}.find_spec", lambda asked: None if asked == module else real(asked))
+    asked = (lambda: list(open_files(str(write(tmp_path / "a.parquet", "?"))).check())) if module == "pyarrow" else None
+    with pytest.raises(InputError, match=rf"{words}; install it with pip install 'ropewalk\[data\]'"):
+        asked() if asked is not None else open_dataset("a/b")
+
+
+def test_a_data_set_is_streamed_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    write(tmp_path / "set" / "train.jsonl", *(json.dumps({"text": f"t{i}" if i != 2 else ""}) for i in range(6)))
+    source = open_dataset(f"{tmp_path / 'set'}:split=train,documents=5")
+    found = list(source.records(0, 0))
+    assert [f.content for f in found if isinstance(f, Record)] == ["t0", "t1", "t3", "t4"]
+    assert [(f.number, f.reason) for f in found if isinstance(f, LeftOut)] == [(3, "empty")]
+    assert list(source.records(0, 4)) == found[4:]
+    assert list(source.check()) == []
+    assert source.fingerprint()[0]["documents"] == 5
+    with pytest.raises(InputError, match="cannot be opened"):
+        list(open_dataset(f"{tmp_path / 'set'}:split=nosuch").check())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a/b:spilt=train", "takes no option 'spilt=train'; did you mean split"),
+        ("a/b:documents=few", "at least 1, got 'few'"),
+    ],
+)
+def test_a_wrong_option_of_a_data_set_is_a_sentence(text: str, words: str) -> None:
+    pytest.importorskip("datasets")
+    with pytest.raises(InputError, match=words):
+        open_dataset(text)

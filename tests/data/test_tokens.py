@@ -1,0 +1,118 @@
+"""What is learned of a conversation: the same tokens as masking the whole chat by offsets."""
+
+import re
+
+import numpy as np
+import pytest
+from chat import CHATML, FORGETFUL, MARKED, chat_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ropewalk.core.errors import InputError
+from ropewalk.data.reading.records import Message, UnreadableError
+from ropewalk.data.tokens import Encoder
+
+ANSWER = re.compile(r"<\|im_start\|>assistant\n(.*?<\|im_end\|>)", flags=re.DOTALL)
+CONTENT = st.text(st.sampled_from("ab \né€\t<|"), max_size=8)
+TURNS = st.lists(st.tuples(CONTENT, CONTENT), min_size=1, max_size=3)
+
+
+def conversation(pairs: list[tuple[str, str]], system: str | None = None) -> tuple[Message, ...]:
+    turns = [Message(role="system", content=system)] if system is not None else []
+    for question, answer in pairs:
+        turns += [Message(role="user", content=question), Message(role="assistant", content=answer)]
+    return tuple(turns)
+
+
+def masked_by_offsets(messages: tuple[Message, ...]) -> tuple[list[int], list[bool]]:
+    """The whole chat, and its answers found in what was written."""
+    tokenizer = chat_tokenizer()
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    spans = [found.span(1) for found in ANSWER.finditer(text)]
+    taken = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return taken["input_ids"], [any(low <= at < high for low, high in spans) for at, _ in taken["offset_mapping"]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=TURNS, system=st.none() | CONTENT)
+def test_the_mask_is_that_of_the_whole_chat(pairs: list[tuple[str, str]], system: str | None) -> None:
+    messages = conversation(pairs, system)
+    made = Encoder(tokenizer=TOKENIZER).encode(messages)
+    ids, learned = masked_by_offsets(messages)
+    assert made.ids.tolist() == ids
+    assert made.learned.tolist() == learned
+
+
+TOKENIZER = chat_tokenizer()
+
+
+def learned_text(made: object) -> str:
+    return TOKENIZER.decode(made.ids[made.learned].tolist())  # type: ignore[attr-defined]
+
+
+def test_answers_with_their_end_marks_are_learned_and_nothing_else() -> None:
+    made = Encoder(tokenizer=TOKENIZER).encode(conversation([("one?", "two."), ("three?", "four.")], "be brief"))
+    assert learned_text(made) == "two.<|im_end|>four.<|im_end|>"
+
+
+def test_a_token_that_begins_in_the_prompt_is_not_learned() -> None:
+    made = Encoder(tokenizer=TOKENIZER).encode(conversation([("q", "\nyes")]))
+    joined = TOKENIZER.convert_tokens_to_ids("ĊĊ")
+    assert joined in made.ids
+    assert not made.learned[made.ids == joined].any()
+    assert learned_text(made) == "yes<|im_end|>"
+
+
+def test_the_prompt_is_learned_where_asked() -> None:
+    messages = conversation([("q", "a")])
+    made = Encoder(tokenizer=TOKENIZER, prompt_loss=True).encode(messages)
+    assert made.learned.all()
+    assert made.ids.tolist() == Encoder(tokenizer=TOKENIZER).encode(messages).ids.tolist()
+
+
+def test_a_template_with_marks_of_its_own_gives_the_same_mask() -> None:
+    messages = conversation([("one?", "two.ab"), ("ü?", "é€")])
+    marked = Encoder(tokenizer=TOKENIZER, chat_template=MARKED).encode(messages)
+    found = Encoder(tokenizer=TOKENIZER, chat_template=CHATML).encode(messages)
+    assert marked.ids.tolist() == found.ids.tolist()
+    assert marked.learned.tolist() == found.learned.tolist()
+
+
+@pytest.mark.parametrize(
+    ("messages", "template", "reason"),
+    [
+        (conversation([("a", "b"), ("c", "d")]), FORGETFUL, "does not write out turns one after another"),
+        (conversation([("a", "b")]), "{{ raise_exception('no') }}", "refused by the chat template"),
+        ((Message(role="user", content="a"),), CHATML, "no answer to learn from"),
+        ((Message(role="assistant", content="a"),), CHATML, "begins with an answer"),
+    ],
+)
+def test_what_has_no_exact_mask_is_left_out(messages: tuple[Message, ...], template: str, reason: str) -> None:
+    with pytest.raises(UnreadableError, match=reason):
+        Encoder(tokenizer=TOKENIZER, chat_template=template).encode(messages)
+
+
+def test_without_a_template_conversations_are_refused() -> None:
+    with pytest.raises(InputError, match=r"no chat template; give one with --chat-template FILE"):
+        Encoder(tokenizer=chat_tokenizer(None)).check(conversation([("a", "b")]))
+
+
+def test_a_text_ends_with_the_end_mark_once() -> None:
+    end = TOKENIZER.eos_token_id
+    assert Encoder(tokenizer=TOKENIZER).encode("ab").ids.tolist()[1:] == [end]
+    assert Encoder(tokenizer=TOKENIZER).encode("ab<|im_end|>").ids.tolist()[1:] == [end]
+    assert end not in Encoder(tokenizer=TOKENIZER, end=False).encode("ab").ids
+    assert Encoder(tokenizer=TOKENIZER).encode("ab").learned.all()
+
+
+def test_the_fingerprint_changes_with_what_changes_tokens() -> None:
+    found = [
+        Encoder(tokenizer=TOKENIZER),
+        Encoder(tokenizer=TOKENIZER, prompt_loss=True),
+        Encoder(tokenizer=TOKENIZER, end=False),
+        Encoder(tokenizer=TOKENIZER, chat_template=MARKED),
+    ]
+    assert len({encoder.fingerprint() for encoder in found}) == 4
+    assert Encoder(tokenizer=chat_tokenizer()).fingerprint() == found[0].fingerprint()
+    assert np.issubdtype(found[0].encode("ab").ids.dtype, np.int64)
