@@ -48,7 +48,9 @@ class Watch:
         self.high = self.high + 1 if loss > LIMIT * middle else 0
         if self.high >= PATIENCE:
             return f"the loss is {loss:.4g}, above {LIMIT:g} times its running median {middle:.4g} for {PATIENCE} steps"
-        self.losses.append(loss)
+        if not self.high:
+            # What is too high is no measure of what is usual.
+            self.losses.append(loss)
         return None
 
 
