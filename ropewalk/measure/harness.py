@@ -69,6 +69,7 @@ class Harness:
             for name in asked.names:
                 if name not in manager.all_tasks:
                     raise InputError(f"lm-eval has no task {name!r}; {_near(name, manager.all_tasks)}")
+                _check_safe(manager, name)
                 loaded = _load(manager, name)
                 self.tasks |= loaded
                 self.members[name] = tuple(loaded)
@@ -169,10 +170,20 @@ def _load(manager: Any, name: str) -> dict[str, Any]:
     return found
 
 
-def _check(name: str, task: Any) -> None:
-    """Raises `UnsupportedError` for tasks that are not put to a model of text, or that run what it writes."""
-    if getattr(task, "UNSAFE_CODE", False):
+def _check_safe(manager: Any, name: Any) -> None:
+    """Raises `UnsupportedError` for a task that runs what a model writes, before its file is: that may load more code."""
+    entry = manager.task_index.get(name) if isinstance(name, str) else None
+    if entry is None:
+        return
+    if (entry.cfg or {}).get("unsafe_code"):
         raise UnsupportedError(f"the task {name} runs the code that a model writes, which ropewalk never does; leave it out")
+    members = (entry.cfg or {}).get("task", ())
+    for member in members if isinstance(members, list) else entry.tags if entry.yaml_path is None else ():
+        _check_safe(manager, member.get("task") if isinstance(member, dict) else member)
+
+
+def _check(name: str, task: Any) -> None:
+    """Raises `UnsupportedError` for tasks that are not put to a model of text."""
     if getattr(task, "MULTIMODAL", False):
         raise UnsupportedError(f"the task {name} shows images or plays sound, and ropewalk reads text; leave it out")
 

@@ -283,6 +283,26 @@ def test_an_unknown_task_has_near_names(tiny_checkpoint: Path, task_folder: Path
             path=task_folder)  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["runs", "holds", "tagged"])
+def test_a_task_that_runs_what_a_model_writes_is_refused(task_folder: Path, tmp_path: Path, name: str) -> None:
+    from lm_eval.tasks import TaskManager
+
+    from ropewalk.measure.harness import _check_safe
+
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    for file in ("common.yaml", "short_written.yaml"):
+        (folder / file).write_text((task_folder / file).read_text())
+    unsafe = "task: runs\ntag: tagged\ninclude: short_written.yaml\nunsafe_code: true\n"
+    (folder / "runs.yaml").write_text(unsafe)
+    (folder / "holds.yaml").write_text("group: holds\ntask: [short_written, runs]\n")
+    # Without the thousands of tasks that lm-eval ships, which take ten seconds to read.
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    with pytest.raises(UnsupportedError, match="the task runs runs the code that a model writes"):
+        _check_safe(manager, name)
+    _check_safe(manager, "short_written")
+
+
 PROGRAMS = {
     "doc_to_text: !function evil.run\n": r"names Python code \(!function evil.run\), which ropewalk does not run",
     "metric_list: [{metric: ./evil}]\n": r"has the metric './evil', which lm-eval would look for as a script and run",
