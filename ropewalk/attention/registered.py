@@ -69,7 +69,7 @@ def put_on(model: nn.Module, shifted: Shifted | None = None) -> Iterator[nn.Modu
     if others:
         raise UnsupportedError(
             f"{text.model_type} has layers of the kind {', '.join(others)}, which segments cannot keep apart; tune it with "
-            "its own attention, one document in a row"
+            "its own attention (own), one document in a row"
         )
     name, before = register(shifted), implementations(host.config)
     host.set_attn_implementation({**before, own_key(host.config, text): name})
@@ -77,7 +77,7 @@ def put_on(model: nn.Module, shifted: Shifted | None = None) -> Iterator[nn.Modu
         if text._attn_implementation != name:
             raise UnsupportedError(
                 f"{type(model).__name__} does not take its attention from transformers' registry, so ours cannot be put on; "
-                "tune it with its own attention, one document in a row"
+                "tune it with its own attention (own), one document in a row"
             )
         yield model
     finally:
@@ -148,7 +148,7 @@ def refuse_more_than_causal(module: nn.Module, others: dict[str, Any], seen: int
     if asked:
         raise UnsupportedError(
             f"{type(module).__name__} asks for {' and '.join(asked)} and segments have none; tune this model with its own "
-            "attention, one document in a row"
+            "attention (own), one document in a row"
         )
 
 
@@ -178,8 +178,8 @@ def mask(
     kind = getattr(mask_function, "__qualname__", "")
     if use_vmap or "or_masks" in kind or "bidirectional" in kind or (local_size is not None and local_size < kv_length):
         raise UnsupportedError(
-            "the model asks for a mask that is not plain causal and segments have none; tune it with its own attention, one "
-            "document in a row"
+            "the model asks for a mask that is not plain causal and segments have none; tune it with its own attention "
+            "(own), one document in a row"
         )
     if q_length != kv_length and not torch.is_grad_enabled():
         from transformers.masking_utils import sdpa_mask
