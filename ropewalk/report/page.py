@@ -74,18 +74,20 @@ def provenance(facts: Facts) -> str:
     """The model, its weights and the texts, in one line: what every picture carries with it."""
     card = facts.record.card
     made = f" ({card.quantisation})" if card.quantisation else ""
-    texts = f"{read(facts)} to {tokens(facts.length)} tokens"
+    texts = read(facts)
     state = "" if card.status == "done" else f" · {card.status.upper()}, unfinished"
     return f"{card.model}{made} · {card.dtype} on {card.device} · {texts} · run {card.hash}{state}"
 
 
 def read(facts: Facts) -> str:
-    """What was read: texts, or tasks where no text was scored."""
+    """What was read and how far: texts, or tasks where no text was scored."""
+    upto = f"to {tokens(facts.length)} tokens"
     if not facts.asked and not facts.tokens and (short := short_lines(facts)):
-        return f"{counted(len({line.task for line in short}), 'short task')} asked"
+        num = len({line.task for line in short})
+        return f"{counted(num, 'short task')} asked inside {tokens(facts.trained_length)} tokens"
     if facts.asked and not facts.tokens:
-        return f"{counted(len({asked.task for asked in facts.asked}), 'task')} asked"
-    return f"{counted(facts.num_documents, 'document')} read"
+        return f"{counted(len({asked.task for asked in facts.asked}), 'task')} asked {upto}"
+    return f"{counted(facts.num_documents, 'document')} read {upto}"
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

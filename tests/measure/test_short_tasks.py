@@ -407,3 +407,4 @@ def test_the_command_alone_gives_one_document_of_json(
     # One example makes a prompt of more than the 64 tokens that the model was trained to.
     assert all("were cut from the left" in r["note"] for r in rows)
     assert not [line for line in result.err.splitlines() if not line.startswith("device")]
+    assert "2 short tasks asked inside 64 tokens" in (tmp_path / "run" / "report.html").read_text()
