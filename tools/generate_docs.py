@@ -1,4 +1,4 @@
-"""Writes docs/methods.md, tasks.md, papers.md and cli.md from the code, so that they cannot tell another story.
+"""Writes docs/methods.md, tasks.md, papers.md, cli.md and combinations.md from the code, so that they cannot tell another story.
 
     .venv/bin/python tools/generate_docs.py           # write them
     .venv/bin/python tools/generate_docs.py --check   # exit 1 where one is not current
@@ -51,6 +51,9 @@ TITLES = {
     "2305.16843": "Ruoss et al. 2023, Randomized Positional Encodings Boost Length Generalization of Transformers",
     "2309.10400": "Zhu et al. 2023, PoSE: Efficient Context Window Extension of LLMs via Positional Skip-wise Training",
     "2309.12307": "Chen et al. 2023, LongLoRA: Efficient Fine-tuning of Long-Context Large Language Models",
+    "2305.14314": "Dettmers et al. 2023, QLoRA: Efficient Finetuning of Quantized LLMs",
+    "2408.00118": "Gemma Team 2024, Gemma 2: Improving Open Language Models at a Practical Size",
+    "2411.09009": "Wijmans et al. 2024, Cut Your Losses in Large-Vocabulary Language Models",
     "2402.10171": "Fu et al. 2024, Data Engineering for Scaling Language Models to 128K Context",
     "2410.02660": "Gao et al. 2024, How to Train Long-Context Language Models (Effectively)",
     "2305.14314": "Dettmers et al. 2023, QLoRA: Efficient Finetuning of Quantized LLMs",
@@ -158,6 +161,16 @@ def cli_page() -> str:
     return page
 
 
+def combinations_page() -> str:
+    """What does not go with what in a tuning run."""
+    from ropewalk.tune.combinations import table as refused
+    from ropewalk.tune.presets import names
+
+    page = f"# What goes with what in a tuning run\n\n{NOTE}\nEverything that is not in this table is allowed; what `tune` "
+    page += "refuses it refuses with these words. See [tuning](tune.md).\n\n" + refused()
+    return page + "\nPresets: " + ", ".join(f"`{name}`" for name in names()) + ".\n"
+
+
 def summaries(parser: Parser) -> list[tuple[str, str]]:
     """Name and one line for each verb."""
     (actions,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
@@ -183,6 +196,7 @@ PAGES = {
     "docs/tasks.md": tasks_page,
     "docs/papers.md": papers_page,
     "docs/cli.md": cli_page,
+    "docs/combinations.md": combinations_page,
 }
 
 

@@ -24,3 +24,13 @@ class Counting:
 
     def __len__(self) -> int:
         return self.num_rows
+
+
+class Unequal(Counting):
+    """Every second row has three learned tokens only."""
+
+    def row(self, index: int) -> Row:
+        row = super().row(index)
+        if index % 2:
+            row.labels[4:] = -100
+        return row

@@ -74,7 +74,7 @@ WRONG = {
     "no steps": (("--data", "TEXTS", "--length", "256"), "--steps"),
     "unknown recipe": (("--data", "TEXTS", "--length", "256", "--steps", "1", "--recipe", "long-lora"), "longlora"),
     "pose and s2": (
-        (*("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "yarn"), "--positions", "pose", "--attention", "s2"),
+        ("--data", "TEXTS", "--length", "256", "--steps", "1", "--positions", "pose", "--attention", "s2", "--method", "pi"),
         "do not go together",
     ),
     "qlora without a device": (("--data", "TEXTS", "--length", "256", "--steps", "1", "--recipe", "qlora"), "qlora"),

@@ -73,30 +73,3 @@ def test_the_watch_forgives_a_spike_and_remembers_across_a_resume() -> None:
 def test_a_run_that_falls_from_a_high_loss_has_not_diverged() -> None:
     watch = Watch()
     assert all(watch.fault(100.0 / (step + 1)) is None for step in range(50))
-
-
-def test_the_mean_is_over_all_learned_tokens_of_a_step(tune: Tune, tmp_path: Path) -> None:
-    """Two passes with 47 and 3 learned tokens are one batch of both, not a mean of two means."""
-    from safetensors.torch import load_file
-    from streams import Counting
-
-    class Unequal(Counting):
-        def row(self, index: int) -> Any:
-            row = super().row(index)
-            if index % 2:
-                row.labels[4:] = -100
-            return row
-
-    both = {"data": Unequal, "steps": 1, "learning_rate": 1e-4}
-    tune(tmp_path / "passes", accumulate=2, batch_size=1, **both)
-    tune(tmp_path / "batch", accumulate=1, batch_size=2, **both)
-    losses = [(tmp_path / name / "log.jsonl").read_text() for name in ("passes", "batch")]
-    import json
-
-    one, other = (json.loads(line) for line in losses)
-    assert one["loss"] == pytest.approx(other["loss"], rel=1e-6)
-    assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
-    model = load_file(tmp_path / "passes" / "model.safetensors")
-    for name, tensor in load_file(tmp_path / "batch" / "model.safetensors").items():
-        # The first step of AdamW is the sign of a gradient, so one next to zero may fall either way.
-        assert float((model[name] - tensor).abs().median()) < 1e-8
