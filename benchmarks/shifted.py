@@ -53,7 +53,7 @@ def step(model: Any, optimizer: Any, row: Any, setting: Any) -> tuple[float, flo
     with put_on(model, setting):
         document = torch.zeros_like(row)
         hidden = model.get_decoder()(row, document_ids=document, use_cache=False).last_hidden_state
-        # Our own loop: in bfloat16 on a CPU torch 2.13's operator took 60 times longer (128 tokens), and would hide the rest.
+        # Our own loop: torch 2.13's operator took 60 times longer in bfloat16 on a CPU, and would hide the rest.
         loss = summed_loss(hidden, row, model.get_output_embeddings().weight, own_loop=True) / (row.shape[1] - 1)
         loss.backward()
     optimizer.step()
