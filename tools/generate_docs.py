@@ -1,4 +1,4 @@
-"""Writes docs/methods.md, tasks.md, papers.md, cli.md and combinations.md from the code, so that they cannot tell another story.
+"""Writes docs/methods.md, tasks.md, papers.md, cli.md and combinations.md from the code: they cannot tell another story.
 
     .venv/bin/python tools/generate_docs.py           # write them
     .venv/bin/python tools/generate_docs.py --check   # exit 1 where one is not current
@@ -56,9 +56,6 @@ TITLES = {
     "2411.09009": "Wijmans et al. 2024, Cut Your Losses in Large-Vocabulary Language Models",
     "2402.10171": "Fu et al. 2024, Data Engineering for Scaling Language Models to 128K Context",
     "2410.02660": "Gao et al. 2024, How to Train Long-Context Language Models (Effectively)",
-    "2305.14314": "Dettmers et al. 2023, QLoRA: Efficient Finetuning of Quantized LLMs",
-    "2408.00118": "Gemma Team 2024, Gemma 2: Improving Open Language Models at a Practical Size",
-    "2411.09009": "Wijmans et al. 2024, Cut Your Losses in Large-Vocabulary Language Models",
     "kexue.fm/archives/9706": "Su 2023, on the beta-base reading of rotary positions (blog, in Chinese)",
 }
 """Every paper the code names; one that is missing here stops the generator."""
