@@ -60,6 +60,7 @@ def tune(
         check_frozen(plan)
     folder.check_start(checkpoint, plan, length=tokens, geometry=found)
     target = live.choose_device(device)
+    _check_machine(chosen, found, target.type)
     bfloat16 = _bfloat16(dtype, target)
     with progress.task("reading the data"):
         rows = rows_of(
@@ -137,6 +138,19 @@ def _stages(source: Any, length: int, steps: int | None, window: Any, stages: An
     else:
         rows = parse_length(window)
     return (Stage(window=rows, steps=steps),)
+
+
+def _check_machine(settings: Any, found: Any, device: str) -> None:
+    """What shows only with the model or the device, before anything is made."""
+    if settings.offload and device == "cpu":
+        raise InputError("activations are offloaded from a device, and this trains on the processor; leave --offload out")
+    longest = max(stage.window for stage in settings.stages)
+    narrow = [group for group in found.groups if group.window is not None and group.window < longest]
+    if narrow and settings.attention != "own":
+        raise InputError(
+            f"layers of group {narrow[0].label} see {narrow[0].window} tokens, fewer than a row of {longest}, which "
+            "segments cannot keep apart; say --attention own and give one document in a row"
+        )
 
 
 def _packed(streams: Sequence[Any]) -> bool:
