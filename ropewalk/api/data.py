@@ -81,7 +81,7 @@ def _window(model: Path, window: int | str | None) -> int:
         raise InputError(f"{model} has no config.json that says what the model reads; say it with --window, such as 8k")
     from ropewalk.hosts import folder
 
-    return folder.geometry_of(folder.open_checkpoint(model)).trained_length
+    return folder.geometry_of(folder.open_checkpoint(model)).window_length
 
 
 def _tokenizer(model: Path) -> Any:

@@ -76,7 +76,7 @@ class FileSource:
 def open_files(text: str, *, field: str | None = None, include: Sequence[str] = ()) -> FileSource:
     """The source that `PATH` or `NAME=PATH` means. Raises `InputError` where it is missing or has nothing to read."""
     name, _, rest = text.partition("=")
-    named = bool(rest) and not Path(text).exists()
+    named = bool(name and rest) and not Path(text).exists()
     path = Path(rest if named else text)
     label = name if named else (path.name or path.absolute().name)
     if not path.exists():

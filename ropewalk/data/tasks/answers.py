@@ -119,7 +119,10 @@ class QuestionAnswering(Task):
     scoring = "generate"
 
     def build(self, ask: Ask) -> Haystack:
-        """The question does not depend on the length; nor do the documents, of which as many are taken as fit."""
+        """The question does not depend on the length; nor do the documents, of which as many are taken as fit.
+
+        The haystacks of a run ask different questions, for they are counted as independent.
+        """
         encoder, words = ask.encoder, wording(ask, self.id, OWN)
         given = question_set(ask)
         rng, questions = ask.rng(self.id), dealt(given.questions, ask.split)
@@ -127,7 +130,13 @@ class QuestionAnswering(Task):
             raise InputError(
                 f"got {len(given.questions)} questions, none of them for the split {ask.split}; give more of them"
             )
-        one = questions[int(rng.integers(0, len(questions)))]
+        turn = ask.turn(len(questions), self.id)
+        if turn is None:
+            raise InputError(
+                f"haystack {ask.index + 1} has no question left of the {len(questions)} for the split {ask.split}, and one "
+                "that is asked twice tells nothing more; give more questions or fewer --samples"
+            )
+        one = questions[turn]
         opening = np.concatenate([encoder.head, encoder.ids(words.opening)])
         question = encoder.question(words.question.format(query=one.question), words.start)
         answer = encode(encoder.tokenizer, f" {one.answers[0]}")

@@ -2,7 +2,8 @@
 
 A needle gives a key a value. The haystack is repeated noise (single-1), the user's text (single-2 and 3, multikey-1,
 multivalue, multiquery), or other needles and nothing else (multikey-2 and 3). With several depths every asked needle is
-planted, and so each is a distractor of the others: the protocol says so. Keys are two words (RULER: from a much larger
+planted, and so each is a distractor of the others: the protocol says so. Where every line is a needle, a value is
+ranked among those of other lines of its stage. Keys are two words (RULER: from a much larger
 list) or a UUID, values seven digits or a UUID; a key never stands twice in a haystack.
 
 Structure, counts, room of 128 tokens and rule: RULER (arXiv:2404.06654), section 3 and its `synthetic.yaml`. Other than
@@ -12,13 +13,14 @@ order, and so does the rule on generated text.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import repeat
 from typing import ClassVar, Literal
 
 import numpy as np
 
-from ropewalk.data.tasks.distractors import spare_depths
-from ropewalk.data.tasks.encoding import Ids, encode
+from ropewalk.data.tasks.distractors import rivals, spare_depths
+from ropewalk.data.tasks.encoding import Encoder, Ids, encode
 from ropewalk.data.tasks.lines import Laid, lay, listing
 from ropewalk.data.tasks.planting import layout, plant, sentence_ends
 from ropewalk.data.tasks.task import Ask, Haystack, Question, Split, Task, check_filler, too_short
@@ -93,19 +95,23 @@ class Niah(Task):
         answers = [encoder.ids(f" {value}") for value in values]
         pairs = list(zip(keys, values, strict=True))[: len(depths) * len(ask.lengths)]
         tail = max(int(asks[i].size) + max(BUDGET, int(answers[i].size)) for i in asked(ask, depths, len(pairs)))
-        laid = put(ask, self.haystack, words, pairs, depths, tail, stock)
+        held: list[str] = []
+        laid = put(ask, self.haystack, words, pairs, depths, tail, stock, held)
         questions = []
         for (stage, index), needle in laid.asked.items():
             if index >= len(ask.depths):
                 continue
-            others = [i for i in rng.permutation(num) if i != needle][: NUM_CANDIDATES - 1]
+            if self.haystack == "needles":
+                ranked = [encoder.ids(f" {value}") for value in in_lines(rng, laid, stage, values, needle, held)]
+            else:
+                ranked = [answers[i] for i in rng.permutation(num) if i != needle][: NUM_CANDIDATES - 1]
             questions.append(
                 Question(
                     key=keys[needle],
                     references=(values[needle],),
                     question=asks[needle],
                     answer=answers[needle],
-                    candidates=(answers[needle], *(answers[i] for i in others)),
+                    candidates=(answers[needle], *ranked),
                     position=laid.placed[needle],
                     depth=laid.placed[needle] / laid.cuts[stage],
                     asked_depth=ask.depths[index],
@@ -113,7 +119,19 @@ class Niah(Task):
                     budget=BUDGET,
                 )
             )
-        return haystack(ask, words, laid, questions)
+        found = haystack(ask, words, laid, questions)
+        if self.haystack == "needles":
+            return replace(found, num_needles=tuple(laid.num_lines(stage) for stage in range(len(laid.cuts))))
+        return found
+
+
+def in_lines(
+    rng: np.random.Generator, laid: Laid, stage: int, values: Sequence[str], needle: int, held: Sequence[str]
+) -> list[str]:
+    """Values of other lines of a stage: planted ones, and those of `held`, which the other lines hold in their order."""
+    planted = [values[i] for i, start in enumerate(laid.placed) if start < laid.cuts[stage]]
+    others = [*planted, *held[: laid.num_lines(stage) - laid.num_planted(stage)]]
+    return rivals(rng, values[needle], others, NUM_CANDIDATES - 1)
 
 
 def asked(ask: Ask, depths: Sequence[float], num: int) -> list[int]:
@@ -134,9 +152,12 @@ def haystack(ask: Ask, words: Wording, laid: Laid, questions: Sequence[Question]
 
 def put(
     ask: Ask, kind: Literal["noise", "text", "needles"], words: Wording, pairs: Sequence[tuple[str, str]],
-    depths: Sequence[float], tail: int, stock: tuple[Iterator[str], Iterator[str]],
+    depths: Sequence[float], tail: int, stock: tuple[Iterator[str], Iterator[str]], held: list[str],
 ) -> Laid:  # fmt: skip
-    """Needles for `pairs` of keys and values in a haystack of a kind; `stock` are the keys and values of the others."""
+    """Needles for `pairs` of keys and values in a haystack of a kind.
+
+    `stock` are the keys and values of the others; values are noted in `held` as they are drawn.
+    """
     encoder = ask.encoder
     opening = np.concatenate([encoder.head, encoder.ids(words.opening)])
     told = [words.needle.format(key=key, value=value) for key, value in pairs]
@@ -150,14 +171,18 @@ def put(
             encoder, opening, fillers, [encoder.ids(f"{line}\n") for line in told], lengths=ask.lengths, tail=tail,
             depths=depths, what=what, filling=noise,
         )  # fmt: skip
-    fillers = (
-        encode(encoder.tokenizer, words.needle.format(key=key, value=value) + "\n")
-        for key, value in zip(*stock, strict=False)
-    )
     return lay(
-        encoder, opening, fillers, [encoder.ids(f"{line}\n") for line in told], lengths=ask.lengths, tail=tail,
-        depths=depths, what=what,
+        encoder, opening, _others(encoder, words, stock, held), [encoder.ids(f"{line}\n") for line in told],
+        lengths=ask.lengths, tail=tail, depths=depths, min_fillers=NUM_CANDIDATES - 1,
+        what=f"{what} and {NUM_CANDIDATES - 1} others",
     )  # fmt: skip
+
+
+def _others(encoder: Encoder, words: Wording, stock: tuple[Iterator[str], Iterator[str]], held: list[str]) -> Iterator[Ids]:
+    """Needles that nobody asks for; their values are noted in `held`."""
+    for key, value in zip(*stock, strict=False):
+        held.append(value)
+        yield encode(encoder.tokenizer, words.needle.format(key=key, value=value) + "\n")
 
 
 def _in_text(ask: Ask, opening: Ids, needles: Sequence[Ids], depths: Sequence[float], tail: int, what: str) -> Laid:
@@ -253,7 +278,7 @@ class Several(Task):
         question = encoder.question(words.question.format(query=query), words.start.format(query=query))
         tail = int(question.size) + max(BUDGET, int(answer.size))
         depths = sorted(spare_depths(rng, (), NUM_SEVERAL))
-        laid = put(ask, "text", words, list(zip(keys, values, strict=True)), depths, tail, stock)
+        laid = put(ask, "text", words, list(zip(keys, values, strict=True)), depths, tail, stock, [])
         asking = Question(
             key=query, references=tuple(values[i] for i in order), question=question, answer=answer, spans=spans,
             budget=BUDGET,

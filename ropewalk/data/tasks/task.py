@@ -7,7 +7,7 @@ lengths are compared on the same questions, and what one split draws the other n
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, ClassVar, Literal
@@ -107,6 +107,10 @@ class Ask:
     """One needle each, 0..1; tasks that plant nothing take none."""
     seed: int
     """The haystack's own number: run seed and index together."""
+    series: int | None = None
+    """Seed of the run, for what all its haystacks draw from together; None for a haystack by itself."""
+    index: int = 0
+    """Of the haystack in its run."""
     split: Split = "measure"
     filler: Ids = field(default_factory=lambda: EMPTY)
     """Ids of real text without special tokens; empty where the user gave none."""
@@ -125,8 +129,16 @@ class Ask:
 
     def rng(self, *names: str | int) -> np.random.Generator:
         """A stream of its own for each purpose, split and seed; the same on every machine."""
+        return self._stream(self.seed, names)
+
+    def turn(self, num: int, *names: str | int) -> int | None:
+        """Which of `num` things this haystack takes: each once in a run, in an order of its seed; None beyond the last."""
+        order = self._stream(self.seed if self.series is None else self.series, (*names, "series")).permutation(num)
+        return int(order[self.index]) if self.index < num else None
+
+    def _stream(self, seed: int, names: Sequence[str | int]) -> np.random.Generator:
         text = "|".join(str(name) for name in (self.split, *names))
-        return np.random.default_rng([self.seed, int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")])
+        return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")])
 
 
 class Task(ABC):
