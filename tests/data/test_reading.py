@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ropewalk.core.errors import InputError, TextError
 from ropewalk.data.reading.files import open_files
@@ -243,3 +245,24 @@ def test_a_wrong_option_of_a_data_set_is_a_sentence(text: str, words: str) -> No
     pytest.importorskip("datasets")
     with pytest.raises(InputError, match=words):
         open_dataset(text)
+
+
+PIECES = st.sampled_from(
+    [b'{"text": "a"}', b'{"messages": [{"role": "user", "content": "a"}]}', b"\n", b"\r\n", b"[" * 3000, b"9" * 5000, b"{",
+     b'"', b"\xef\xbb\xbf", b"\xff", b"\0", b"null", b'{"text": "\\ud800"}', b'{"conversations": {"from": 1}}', b"NaN", b"PAR1"]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.lists(PIECES | st.binary(max_size=9), max_size=8), suffix=st.sampled_from([".jsonl", ".json", ".txt"]))
+def test_whatever_a_file_holds_is_read_or_left_out(pieces: list[bytes], suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"any{suffix}"
+    path.write_bytes(b"".join(pieces))
+    source = open_files(str(path))
+    found = list(source.records(0, 0))
+    for one in found:
+        if isinstance(one, Record):
+            (one.content if isinstance(one.content, str) else "".join(m.content for m in one.content)).encode()
+        else:
+            assert str(one).startswith(str(path))
+    assert [one for one in found if isinstance(one, LeftOut)] == list(source.check())
