@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from ropewalk.measure.settings import MapSettings
 
 SHORTEST_HAYSTACK = 1024
-"""Below this no haystack is built unless its length was asked for."""
+"""Below this no haystack is built unless its length was asked for, or is a part of the window."""
+SHORTEST_INSIDE = 512
+"""Below this not even a part of the window is asked: needles and a question leave no text."""
+PARTS = (4, 2)
+"""A quarter and a half of the window: there price is measured, and s0."""
 MODES = ("fixed", "grow", "single")
 CHOICES = {"scoring": ("auto", "forced", "generate"), "template": ("raw", "chat")}
 
@@ -44,12 +48,20 @@ def map_lengths(
     return grid(shortest, longest) or (longest,)
 
 
+def lengths_inside(window: int, longest: int) -> tuple[int, ...]:
+    """A quarter and a half of a window, as far as they are long enough for a haystack and no longer than the plan is for."""
+    return tuple(n for part in PARTS if SHORTEST_INSIDE <= (n := window // part) <= longest)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tasks:
     """The map as the user asked for it."""
 
     names: tuple[str, ...]
     lengths: tuple[int, ...]
+    """Those that the user named, or the default ones."""
+    window: int
+    """The untouched model's."""
     depths: int
     samples: int
     modes: tuple[str, ...] = ("fixed",)
@@ -59,8 +71,11 @@ class Tasks:
     handed_in: Mapping[str, str | Path] = field(default_factory=dict)
     """`questions`, `conversations`, `templates` -> file."""
 
-    def settings(self, labels: Sequence[str]) -> "MapSettings | None":
-        """The settings of the map, None where no task was asked. Raises `InputError` for a word that is not known."""
+    def settings(self, labels: Sequence[str], longest: int) -> "MapSettings | None":
+        """The settings of the map, None where no task was asked; the plans are for `longest` tokens.
+
+        Raises `InputError` for a word that is not known.
+        """
         from ropewalk.measure.settings import MapSettings
 
         if not self.names:
@@ -71,8 +86,10 @@ class Tasks:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; known are {', '.join(known)}")
+        parts = lengths_inside(self.window, longest)
         return MapSettings(
-            methods=tuple(labels), lengths=self.lengths, tasks=self.names, modes=self.modes,  # type: ignore[arg-type]
+            methods=tuple(labels), lengths=tuple(sorted({*self.lengths, *parts})), window=self.window,
+            inside=tuple(n for n in parts if n not in self.lengths), tasks=self.names, modes=self.modes,  # type: ignore[arg-type]
             num_depths=self.depths, num_haystacks=self.samples, scoring=self.scoring,  # type: ignore[arg-type]
             template=self.template, stop_early=self.stop_early,  # type: ignore[arg-type]
         )  # fmt: skip
@@ -82,6 +99,12 @@ class Tasks:
         from ropewalk.data.sources import read_source
 
         return {kind: read_source(kind, path) for kind, path in self.handed_in.items() if path}
+
+    def handed_files(self) -> dict[str, dict[str, str]]:
+        """What the user handed in as the card has it: with another file a run asks other questions."""
+        from ropewalk.api.provenance import handed_in
+
+        return {kind: handed_in(path) for kind, path in sorted(self.handed_in.items()) if path}
 
 
 def described_tasks() -> list[dict[str, Any]]:

@@ -67,6 +67,14 @@ def source_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def handed_in(path: str | Path) -> dict[str, str]:
+    """A file that the user handed in for tasks: its name and its SHA-256, or a package's name and version."""
+    given = Path(path)
+    if given.is_file():
+        return {"name": given.name, "sha256": hashlib.sha256(given.read_bytes()).hexdigest()}
+    return {"name": str(path), **versions_of("lm_eval")}
+
+
 def quantisation(config: Mapping[str, Any]) -> str | None:
     """What the weights went through, in words; None for weights that were never quantised."""
     block = config.get("ropewalk")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -20,7 +20,7 @@ from ropewalk.hosts import folder, live
 from ropewalk.measure.comparison import Subject, outstanding_cells, run_cells
 from ropewalk.measure.harness import Harness
 from ropewalk.measure.map_rows import MapRows
-from ropewalk.measure.maps import Prompts, cells, outstanding, run_map
+from ropewalk.measure.maps import Prompts, cells, outstanding, rehearsed, run_map, without_room
 from ropewalk.measure.memory import out_of_memory_is_told
 from ropewalk.measure.protocols import check_protocols, outstanding_protocols, protocol_rows, run_protocols
 from ropewalk.measure.readers import LocalReader
@@ -50,6 +50,8 @@ class Job:
     """What the user should know of how the question was read."""
     sources: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What the user handed in for the tasks."""
+    handed_in: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    """The files of `sources`, by kind: name and SHA-256."""
 
     def run(self) -> list[Measurement]:
         """Measures what is missing and returns all rows. The run folder is made only after every input was checked."""
@@ -81,6 +83,24 @@ class Job:
             # Before the weights, which may take minutes, what a text can be refused for.
             tokenizer = live.load_tokenizer(checkpoint.path)
             documents = self._documents(tokenizer)
+        return self._with_room(tokenizer, documents)._read(checkpoint, documents, device, chosen, reason)
+
+    def _with_room(self, tokenizer: Any, documents: Sequence[Document]) -> Self:
+        """The job without the lengths that nobody named and that leave a task no room, each said in a note."""
+        asked = self.settings.map
+        if asked is None:
+            return self
+        gone = without_room(self._prompts(tokenizer, documents))
+        notes = [f"{task} has no room in {length} tokens, so its price is not measured there" for task, length in gone]
+        lengths = tuple(n for n in asked.lengths if {(task, n) for task in asked.tasks} - {*gone})
+        settled = dataclasses.replace(asked, lengths=lengths, no_room=gone)
+        return dataclasses.replace(
+            self, settings=dataclasses.replace(self.settings, map=settled), notes=(*self.notes, *notes)
+        )
+
+    def _read(
+        self, checkpoint: Any, documents: list[Document], device: torch.device, chosen: torch.dtype, reason: str
+    ) -> list[Measurement]:
         with self.progress.task("loading the short tasks"):
             # Found and fetched before the weights; the property keeps them.
             _ = self.harness
@@ -127,14 +147,10 @@ class Job:
             check_short(subject)
         if settings.map is not None:
             prompts, reader = self._prompts(subject.tokenizer, documents), LocalReader(subject)
-            seen = set()
             for cell in cells(settings.map):
                 reader.check(cell)
-                # Lengths, depths and texts decide what can be refused, not who reads it.
-                place = (cell.task, cell.lengths, cell.depths, cell.index % max(1, len(documents)))
-                if place not in seen:
-                    seen.add(place)
-                    prompts.build(cell)
+            for cell in rehearsed(settings.map, len(documents)):
+                prompts.build(cell)
 
     def _measure(self, subject: Subject, documents: list[Document], run: Run) -> list[Measurement]:
         asked = self.settings.map
@@ -194,6 +210,8 @@ class Job:
                 "methods": list(self.plans),
                 "asked_device": self.device,
                 "asked_dtype": self.dtype,
+                # A run without files asks what it asked before they were noted.
+                **({"handed_in": {kind: dict(file) for kind, file in self.handed_in.items()}} if self.handed_in else {}),
             },
             geometry=self.geometry.to_dict(),
             plans={label: plan.to_dict() for label, plan in self.plans.items()},

@@ -81,7 +81,8 @@ def compare(
     """Carries each plan onto the model in turn, measures, and leaves a run folder with its report.
 
     `none` and `crop` are always carried. `retrieval` names the methods of the retrieval map (default: none, crop, and yarn
-    or else the last method; an empty list for no map), `lengths` its lengths (default: half the trained length and all).
+    or else the last method; an empty list for no map), `lengths` its lengths (default: half the trained length and all);
+    a quarter and a half of the window are asked too, for the price inside it.
     `protocols` adds likelihood protocols as in `measure`.
 
     Raises `InputError`s before any folder is made, `MachineError` where the machine gives up: then `resume` goes on.
@@ -113,15 +114,16 @@ def compare(
 
     windowed, probes = split_protocols(protocols, (DISJOINT, SLIDING, TRUNCATE))
     asked_map = Tasks(
-        names=("needle",), lengths=tuple(sorted(set(grid))), depths=depths, samples=haystacks, modes=tuple(modes)
-    )
+        names=("needle",), lengths=tuple(sorted(set(grid))), window=found.window_length, depths=depths, samples=haystacks,
+        modes=tuple(modes),
+    )  # fmt: skip
     settings = Settings(
         length=tokens,
         crop_windows=crop_windows,
         control_tokens=control_tokens,
         protocols=windowed,
         probes=probes,
-        map=asked_map.settings(chosen) if chosen else None,
+        map=asked_map.settings(chosen, tokens) if chosen else None,
         seed=seed,
     )
     return _run(
@@ -185,10 +187,10 @@ def measure(
     Without tasks the likelihood alone is measured, and `text` is needed. `length` is the plan's; without a method it is
     how much of each text is scored. With a method the untouched model is measured beside it, so that the price inside the
     window is there, and with tasks `crop` too. `lengths` are the map's (default: the grid 2^k, 3*2^(k-1) from a quarter of
-    the trained length to `length`), `samples` its haystacks for each length. `handed_in` names files for the tasks that
-    need them: `questions`, `conversations`, `templates`. `protocols` adds `disjoint`, `sliding-press` (with `window` and
-    `stride`), `yarn-truncate`, and with options after a colon `longppl`, `repeated-text`, `byod-sensitivity` and
-    `sensitivity-by-distance` to `prefix`.
+    the trained length to `length`; a quarter and a half of the window are always among them), `samples` its haystacks for
+    each length. `handed_in` names files for the tasks that need them: `questions`, `conversations`, `templates`.
+    `protocols` adds `disjoint`, `sliding-press` (with `window` and `stride`), `yarn-truncate`, and with options after a
+    colon `longppl`, `repeated-text`, `byod-sensitivity` and `sensitivity-by-distance` to `prefix`.
 
     `short_tasks` are tasks that lm-eval asks inside the old window, by its names (`hellaswag,arc_easy`), or a `ShortTasks`
     with a folder of task files, a few-shot count and a limit. The method's scores are paired with the untouched model's.
@@ -221,10 +223,10 @@ def measure(
     labels = [SERVED if served else "none", *(["crop"] if names and tokens > found.window_length else []), *specs]
     plans = {label: find("none" if label == SERVED else label).plan(found, tokens) for label in labels}
     asked = Tasks(
-        names=names, lengths=grid, depths=depths, samples=samples, modes=tuple(modes), scoring=scoring, template=template,
-        stop_early=stop_early, handed_in=handed_in or {},
+        names=names, lengths=grid, window=found.window_length, depths=depths, samples=samples, modes=tuple(modes),
+        scoring=scoring, template=template, stop_early=stop_early, handed_in=handed_in or {},
     )  # fmt: skip
-    chosen = asked.settings(labels)
+    chosen = asked.settings(labels, tokens)
     if served is not None and chosen is not None:
         chosen = replace(chosen, untouched=SERVED, base="none" if base_run else SERVED)
     settings = Settings(
@@ -232,7 +234,7 @@ def measure(
         protocol_stride=stride, map=chosen, seed=seed, short=short,
     )  # fmt: skip
     return _run(
-        "measure", source, text, out, found, plans, settings, sources=asked.sources(),
+        "measure", source, text, out, found, plans, settings, sources=asked.sources(), handed_in=asked.handed_files(),
         served=None if served is None else {**served, "concurrency": concurrency},
         device=device, dtype=dtype, force=force, resume=resume, progress=progress,
     )  # fmt: skip
@@ -280,7 +282,8 @@ def _check_served(names: Sequence[str], given: Mapping[str, Any]) -> None:
 def _run(
     verb: str, source: str | Path, text: Sequence[str | Path], out: str | Path, found: Geometry, plans: dict[str, Plan],
     settings: Any, *, device: str, dtype: str, force: bool, resume: bool, progress: Progress | None,
-    notes: Sequence[str] = (), sources: Mapping[str, Any] | None = None, served: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (), sources: Mapping[str, Any] | None = None,
+    handed_in: Mapping[str, Mapping[str, str]] | None = None, served: Mapping[str, Any] | None = None,
 ) -> list[Measurement]:  # fmt: skip
     """What compare and measure share: open, check, measure, derive the rows, and draw the report where matplotlib is."""
     if not isinstance(source, str | Path):
@@ -300,7 +303,7 @@ def _run(
     job = kind(
         verb=verb, source=source, text=text, out=out, geometry=found, plans=plans, settings=settings,
         device=device, dtype=dtype, force=force, resume=resume, progress=progress or Progress(), notes=tuple(notes),
-        sources=dict(sources or {}), **(served or {}),
+        sources=dict(sources or {}), handed_in=handed_in or {}, **(served or {}),
     )  # fmt: skip
     rows = job.run()
     if find_spec("matplotlib") is not None:

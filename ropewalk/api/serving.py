@@ -22,7 +22,7 @@ from ropewalk.hosts import folder, live
 from ropewalk.hosts.served import Identity, Patience, Server
 from ropewalk.measure.base import read_base
 from ropewalk.measure.map_rows import Base, MapRows
-from ropewalk.measure.maps import Prompts, cells, outstanding, run_map
+from ropewalk.measure.maps import Prompts, cells, outstanding, rehearsed, run_map
 from ropewalk.measure.rows import Facts, Rows
 from ropewalk.measure.served import ServedReader, find_manner, rehearse
 
@@ -56,14 +56,18 @@ class ServedJob(Job):
             server.close()
 
     def _asked(self, checkpoint: Any, server: Server) -> list[Measurement]:
-        assert self.settings.map is not None
         with self.progress.task("reading the texts"):
             tokenizer = live.load_tokenizer(checkpoint.path)
-            prompts = self._prompts(tokenizer, self._documents(tokenizer))
+            documents = self._documents(tokenizer)
+        return self._with_room(tokenizer, documents)._served(checkpoint, server, tokenizer, documents)
+
+    def _served(self, checkpoint: Any, server: Server, tokenizer: Any, documents: list[Document]) -> list[Measurement]:
+        assert self.settings.map is not None
+        prompts = self._prompts(tokenizer, documents)
         with self.progress.task(f"asking {server.url} who it is"):
             identity = server.open(self.served_model)
             _check_longest(self.settings.map.lengths[-1], identity, server)
-            head = prompts.encoder().head
+            head = prompts.encoder.head
             manner = find_manner(server, tokenizer, np.concatenate([head, encode(tokenizer, "One, two, three.\n")]))
         keep_last = {label: int(plan.options["keep_last"]) for label, plan in self.plans.items() if plan.method == "crop"}
         reader = ServedReader(
@@ -98,12 +102,8 @@ class ServedJob(Job):
 
     def _rehearse_all(self, prompts: Prompts, reader: ServedReader) -> None:
         """Builds what can be refused; where a server takes text alone every prompt, since each may lack a text."""
-        seen = set()
-        for cell in cells(prompts.settings):
-            place = (cell.task, cell.lengths, cell.depths, cell.index % max(1, len(prompts.documents)))
-            if reader.manner.by_ids and place in seen:
-                continue
-            seen.add(place)
+        asked = prompts.settings
+        for cell in rehearsed(asked, len(prompts.documents)) if reader.manner.by_ids else cells(asked):
             rehearse(cell, prompts.build(cell), reader)
 
     def _base(self, prompts: Prompts, identity: Identity) -> Base:

@@ -2,7 +2,7 @@
 
 A threshold is met where the *worse end* of the 95% interval meets it: a number that may lie on the other side has not
 been shown. An effective length is certified already, so it counts as it is. A number that is missing, or has no interval,
-fails with its reason.
+fails with its reason. Controls, such as questions asked without their context, are not what a threshold is about.
 """
 
 import re
@@ -57,7 +57,10 @@ class Threshold:
 
     def missed(self, rows: Sequence[Measurement], methods: Sequence[str]) -> list[str]:
         """Why it is not met, a sentence each; empty where it is."""
-        named = [row for row in rows if self._is_of(row.metric) and row.method in methods and row.depth is None]
+        from ropewalk.measure.settings import NO_CONTEXT, STAND_ALONE
+
+        asked = [row for row in rows if row.protocol not in (NO_CONTEXT, STAND_ALONE)]
+        named = [row for row in asked if self._is_of(row.metric) and row.method in methods and row.depth is None]
         named = [row for row in named if self.task is None or row.task == self.task]
         if not named:
             return [f"{self.said}: the run has no {self.metric}" + (f" of {self.task}" if self.task else "")]

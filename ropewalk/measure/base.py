@@ -54,7 +54,8 @@ def _asked(prompts: Prompts) -> Iterator[Sample]:
     """The prompts whose answers are wanted: those of the shortest length."""
     settings = prompts.settings
     for cell in cells(settings):
-        if cell.label != settings.untouched or cell.protocol in CONTROLS or cell.lengths[0] != settings.lengths[0]:
+        shortest = settings.lengths_of(cell.task)[0]
+        if cell.label != settings.untouched or cell.protocol in CONTROLS or cell.lengths[0] != shortest:
             continue
         haystack, task = prompts.build(cell), find_task(cell.task)
         for q in haystack.at(0):

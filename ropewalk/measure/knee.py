@@ -63,9 +63,12 @@ class Knee:
         """One sentence."""
         if self.high is None:
             said = f"no harm is shown up to {self.longest} tokens, the longest tried"
-            return said + ("" if self.low == self.longest else f"; it is excluded up to {self.low or 0}")
-        said = f"the untouched model reads up to {self.low or 0} tokens and no longer at {self.high}"
-        if self.low is not None and self.low < trained_length:
+            excluded = "nowhere" if self.low is None else f"up to {self.low}"
+            return said + ("" if self.low == self.longest else f"; it is excluded {excluded}")
+        if self.low is None:
+            return f"not shown to read even {self.points[0].length} tokens; harm is shown at {self.high}"
+        said = f"the untouched model reads up to {self.low} tokens and no longer at {self.high}"
+        if self.low < trained_length:
             said += f"; its config says {trained_length}"
         return said
 

@@ -11,8 +11,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
+from ropewalk.core.errors import TextError
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import Run
 from ropewalk.data.documents import Document
@@ -23,6 +25,9 @@ from ropewalk.measure.answering.answer import Scoring as Scored
 from ropewalk.measure.sequential import Stop
 from ropewalk.measure.settings import ALONE, GROW, MULTIKEY, NO_CONTEXT, SINGLE, STAND_ALONE, MapSettings
 from ropewalk.measure.windows import effort
+
+KEPT_TOKENS = 2**23
+"""Tokens of the haystacks that are kept for the next method, 64 MB of ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +81,40 @@ class Prompts:
     sources: dict[str, Any]
     seed: int
 
+    @cached_property
     def encoder(self) -> Encoder:
-        """Pieces as ids, in the template of the run."""
+        """Pieces as ids, in the template of the run; one for the whole run, since it keeps what it encoded."""
         return Encoder(tokenizer=self.tokenizer, prefix=self._prefix(), template=self.settings.template)
 
     def build(self, cell: Cell) -> Haystack:
-        """A cell's haystack. Raises `TextError` where a length leaves no room or no text long enough is there."""
+        """A cell's haystack. Raises `TextError` where a length leaves no room or no text long enough is there.
+
+        Methods read the same haystacks one after another, so the last ones are kept.
+        """
+        key = (cell.task, cell.lengths, cell.index, cell.depths)
+        found = self._kept.pop(key, None) or self._build(cell)
+        self._kept[key] = found
+        while len(self._kept) > 1 and sum(kept.context.size for kept in self._kept.values()) > KEPT_TOKENS:
+            del self._kept[next(iter(self._kept))]
+        if cell.protocol != STAND_ALONE:
+            return found
+        checked = [cell.lengths.index(n) for n in self.settings.checked_of(cell.task) if n in cell.lengths]
+        return replace(found, questions=tuple(question for question in found.questions if question.stage in checked))
+
+    @cached_property
+    def _kept(self) -> dict[tuple[Any, ...], Haystack]:
+        """Haystacks, the last one used last."""
+        return {}
+
+    def _build(self, cell: Cell) -> Haystack:
         document = self.document(cell)
         ask = Ask(
-            encoder=self.encoder(),
+            encoder=self.encoder,
             lengths=cell.lengths,
             depths=cell.depths,
             seed=self.seed * 1_000_003 + cell.index,
+            series=self.seed,
+            index=cell.index,
             filler=EMPTY if document is None else document.ids[document.prefix.size :],
             sources=self.sources,
         )
@@ -114,24 +141,81 @@ def cells(settings: MapSettings) -> Iterator[Cell]:
     for name in settings.tasks:
         task = find_task(name)
         for protocol in _protocols(task, settings):
-            stages = [settings.lengths] if protocol == GROW else [(length,) for length in settings.lengths]
-            for lengths in stages:
+            for lengths in _stages(task, protocol, settings):
                 for label in settings.methods:
                     yield from _haystacks(task, label, protocol, lengths, settings)
-        shortest = settings.lengths[:1]
-        yield from _haystacks(task, settings.untouched, NO_CONTEXT, shortest, settings)
-        if settings.check_branches and task.plants and "fixed" in settings.modes:
-            yield Cell(
-                label=settings.untouched, task=name, protocol=STAND_ALONE, lengths=shortest, index=0, depths=settings.depths
+        yield from _haystacks(task, settings.untouched, NO_CONTEXT, settings.lengths_of(name)[:1], settings)
+        if settings.check_branches and task.plants:
+            yield from _checks(task, settings)
+
+
+def _checks(task: Task, settings: MapSettings) -> Iterator[Cell]:
+    """One haystack of each way of branching, to be asked by stand-alone prompts too."""
+    found: dict[tuple[int, ...], None] = {}
+    for protocol in _protocols(task, settings):
+        if protocol in (MULTIKEY, GROW):
+            stages = _stages(task, protocol, settings)
+            found |= dict.fromkeys(s for s in stages if set(s) & set(settings.checked_of(task.id)))
+    for lengths in found:
+        yield Cell(
+            label=settings.untouched, task=task.id, protocol=STAND_ALONE, lengths=lengths, index=0, depths=settings.depths
+        )
+
+
+def rehearsed(settings: MapSettings, num_documents: int) -> Iterator[Cell]:
+    """The cells whose haystacks show what can be refused: lengths, depths and texts decide that, not who reads them.
+
+    The last haystack is one of them, since what is drawn without repeats may run out.
+    """
+    seen = set()
+    for cell in cells(settings):
+        last = cell.index == settings.num_haystacks - 1
+        place = (cell.task, cell.lengths, cell.depths, cell.index % max(1, num_documents), last)
+        if place not in seen:
+            seen.add(place)
+            yield cell
+
+
+def without_room(prompts: Prompts) -> tuple[tuple[str, int], ...]:
+    """Tasks, and the lengths that nobody named in which they cannot be built."""
+    settings, found = prompts.settings, list[tuple[str, int]]()
+    for name in settings.tasks:
+        kept = [length for length in settings.lengths if length not in settings.inside]
+        for length in reversed(settings.inside):
+            trial = replace(
+                settings, methods=(settings.untouched,), tasks=(name,), lengths=tuple(sorted([*kept, length])), inside=()
             )
+            if _fits(prompts, trial, length):
+                kept.append(length)
+            else:
+                found.append((name, length))
+    return tuple(found)
+
+
+def _fits(prompts: Prompts, trial: MapSettings, length: int) -> bool:
+    """Whether haystacks of a length can be built; of those that grow the first is tried, which holds all lengths."""
+    try:
+        for cell in cells(trial):
+            if length in cell.lengths and (cell.protocol != GROW or cell.index == 0):
+                prompts.build(cell)
+    except TextError:
+        return False
+    return True
 
 
 def _protocols(task: Task, settings: MapSettings) -> list[str]:
-    """How a task is asked in each mode; a task with one question per haystack knows one way only."""
+    """How a task is asked in each mode; a task with one question per haystack can grow or is asked in one way."""
+    names = {"fixed": MULTIKEY, "grow": GROW, "single": SINGLE}
     if not task.plants:
-        return [ALONE]
-    found = [{"fixed": MULTIKEY, "grow": GROW, "single": SINGLE}[mode] for mode in settings.modes]
+        names = {"fixed": ALONE, "grow": GROW if task.grows else ALONE, "single": ALONE}
+    found = dict.fromkeys(names[mode] for mode in settings.modes)
     return [protocol for protocol in found if protocol != GROW or task.grows]
+
+
+def _stages(task: Task, protocol: str, settings: MapSettings) -> list[tuple[int, ...]]:
+    """The lengths of each haystack: all in one that grows."""
+    lengths = settings.lengths_of(task.id)
+    return [lengths] if protocol == GROW else [(length,) for length in lengths]
 
 
 def _haystacks(task: Task, label: str, protocol: str, lengths: tuple[int, ...], settings: MapSettings) -> Iterator[Cell]:

@@ -57,9 +57,12 @@ class LocalReader:
             # Only whether it answers is compared with its branch, so nothing is ranked: a prompt for each question.
             bare = [replace(question, candidates=()) for question in haystack.questions]
             return [
-                answer_alone(subject.forward, subject.tokenizer, haystack.context, question, scoring=scoring)
+                answer_alone(
+                    subject.forward, subject.tokenizer, haystack.context[: haystack.cuts[question.stage]], question,
+                    scoring=scoring,
+                )
                 for question in bare
-            ]
+            ]  # fmt: skip
         with subject.put_on(cell.label, haystack.length):
             return answer_all(
                 subject.forward, subject.tokenizer, haystack, scoring=scoring, keep_last=subject.keeps(cell.label),

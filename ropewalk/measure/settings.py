@@ -30,7 +30,13 @@ class MapSettings:
     methods: tuple[str, ...]
     """Labels."""
     lengths: tuple[int, ...]
-    """Rising."""
+    """Rising; those of `inside` are among them."""
+    window: int | None = None
+    """The untouched model's window; None where it is not known."""
+    inside: tuple[int, ...] = ()
+    """Lengths that nobody named: a quarter and a half of the window, where price and s0 are measured."""
+    no_room: tuple[tuple[str, int], ...] = ()
+    """Tasks and those lengths of `inside` in which they cannot be built, so that they are not asked there."""
     tasks: tuple[str, ...] = ("needle",)
     modes: tuple[Mode, ...] = ("fixed",)
     num_depths: int = 5
@@ -51,6 +57,16 @@ class MapSettings:
     def depths(self) -> tuple[float, ...]:
         """Middles of equal parts of the text."""
         return tuple((index + 0.5) / self.num_depths for index in range(self.num_depths))
+
+    def lengths_of(self, task: str) -> tuple[int, ...]:
+        """The lengths at which a task is asked."""
+        return tuple(length for length in self.lengths if (task, length) not in self.no_room)
+
+    def checked_of(self, task: str) -> tuple[int, ...]:
+        """The lengths at which branches are held against stand-alone prompts: the ends of what lies in the window."""
+        lengths = self.lengths_of(task)
+        within = [length for length in lengths if self.window is not None and length <= self.window] or lengths[:1]
+        return tuple(dict.fromkeys((within[0], within[-1])))
 
     def scoring_of(self, usual: Literal["forced", "generate"]) -> Literal["forced", "generate"]:
         """How a task is scored whose own way is `usual`."""

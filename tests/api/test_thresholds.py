@@ -9,8 +9,8 @@ from ropewalk.core.record import Measurement
 
 def row(metric, value, low=None, high=None, method="yarn", **where):
     return Measurement(
-        metric=metric, protocol="p", unit="u", value=value, n=1, num_clusters=9, num_tokens=1, model="m", method=method,
-        card="c", ci_low=low, ci_high=high, note=where.pop("note", "why"), **where,
+        metric=metric, protocol=where.pop("protocol", "p"), unit="u", value=value, n=1, num_clusters=9, num_tokens=1,
+        model="m", method=method, card="c", ci_low=low, ci_high=high, note=where.pop("note", "why"), **where,
     )  # fmt: skip
 
 
@@ -47,6 +47,17 @@ def test_baselines_are_not_judged_beside_a_method_but_alone():
     none = row("effective_length", 0.0, method="none")
     assert reasons("ecl>=1k", none, row("effective_length", 2048.0)) == []
     assert reasons("ecl>=1k", none)
+
+
+@pytest.mark.parametrize("label", ["none", "served"])
+@pytest.mark.parametrize("control", ["no-context", "stand-alone"])
+def test_controls_are_not_judged(label, control):
+    """A model without a method answers its own controls, which nobody answers without the context."""
+    read = row("retrieval_exact", 1.0, 0.9, 1.0, method=label)
+    assert reasons("exact>=0.8", read, row("retrieval_exact", 0.0, 0.0, 0.1, method=label, protocol=control)) == []
+    assert reasons("exact>=0.8", row("retrieval_exact", 1.0, 0.9, 1.0, method=label, protocol=control)) == [
+        "exact>=0.8: the run has no retrieval_exact"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -396,6 +396,20 @@ def test_a_text_is_asked_for_and_must_be_long_enough():
         build("niah-single-2", (200_000,))
 
 
+@pytest.mark.parametrize("task", ["niah-multikey-2", "niah-multikey-3"])
+@pytest.mark.parametrize(("depths", "lengths"), [((0.5,), (6000,)), ((0.1, 0.9), (6000,)), ((0.1, 0.9), (3000, 6000))])
+def test_where_every_line_is_a_needle_values_are_ranked_among_those_of_the_text(task, depths, lengths):
+    stack = build(task, lengths, depths=depths)
+    for question in stack.questions:
+        read = text(stack.context[: stack.cuts[question.stage]])
+        values = [text(ids).strip() for ids in question.candidates]
+        assert values[0] == question.references[0]
+        assert len(set(values)) == 5
+        assert all(f" {value}." in read for value in values)
+    assert stack.num_needles == tuple(text(stack.context[:cut]).count("Vault ") for cut in stack.cuts)
+    assert min(stack.num_needles) > 10
+
+
 def test_multikey_has_at_least_four_keys_and_asks_for_those_at_the_depths():
     for depths in ((0.5,), (0.3, 0.6), tuple(np.linspace(0, 1, 6))):
         stack = build("niah-multikey-1", depths=depths)

@@ -1,12 +1,17 @@
 """The knee from planted harm, and from a real model whose positions end."""
 
+import json
+
 import numpy as np
 import pytest
+from tiny import write_tiny_checkpoint
 
 from ropewalk.api.probing import probe
 from ropewalk.core.errors import LengthError
 from ropewalk.measure.knee import judge, lengths
 
+ENDS = 4608
+"""Where the positions of the lying model end."""
 RNG = np.random.default_rng(4)
 
 
@@ -41,8 +46,68 @@ def test_too_short(tiny_checkpoint, long_text):
         probe(tiny_checkpoint, text=[long_text])
 
 
-@pytest.mark.slow
-def test_a_tiny_model_is_probed(tiny_checkpoint, long_text):
-    found = probe(tiny_checkpoint, text=[long_text], length=2048, dtype="float32")
-    assert found.longest == 2048
-    assert len(found.points) == 1
+def test_a_model_that_is_hurt_everywhere_is_not_said_to_read_nothing():
+    """That 0 tokens are read is more than was shown."""
+    found = judge({2048: harm(0.0), 4096: harm(1.5)}, margin=-1.0)
+    assert found.low is None
+    assert found.words(8192) == "not shown to read even 2048 tokens; harm is shown at 2048"
+    found = judge({2048: [np.zeros(4)], 3072: [np.zeros(4)]})
+    assert (found.low, found.high) == (None, None)
+    assert found.words(8192) == "no harm is shown up to 3072 tokens, the longest tried; it is excluded nowhere"
+
+
+def test_a_model_whose_config_lies(lying, long_text):
+    """Its positions end between 4096 and 6144, and its config says 8192."""
+    found = probe(lying, text=[long_text], length=8192, dtype="float32")
+    assert (found.low, found.high, found.longest) == (4096, 6144, 8192)
+    assert [point.length for point in found.points] == list(lengths(8192))
+    assert all(abs(point.harm) < 1e-3 for point in found.points if point.length <= 4096)
+    assert all(point.harm > 1.0 for point in found.points if point.length > 4096)
+
+
+def test_the_probe_of_the_command_line(lying, long_text, command):
+    said = command("inspect", lying, "--probe", "--text", long_text, "--length", "6k", "--dtype", "float32")
+    assert (said.code, said.err) == (0, "")
+    assert "probe: the untouched model reads up to 4096 tokens and no longer at 6144; its config says 8192" in said.out
+    assert len([line for line in said.out.splitlines() if "nats against a tail of 1024" in line]) == 4
+    found = json.loads(command("inspect", lying, "--probe", "--text", long_text, "--length", "4k", "--json").out)["probe"]
+    assert (found["low"], found["high"], found["longest"]) == (4096, None, 4096)
+    assert "give --text FILE" in command("inspect", lying, "--probe").err
+
+
+@pytest.fixture(scope="module")
+def lying(tmp_path_factory):
+    """A checkpoint that says it reads 8192 tokens. From 4608 on its one head sees nothing but the first token.
+
+    A query is one constant and a key is zero but for BOS, so what is attended hangs on the distance to BOS alone: -cos of it
+    times a quarter turn in 4608 tokens. The value of BOS makes the model expect BOS.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = write_tiny_checkpoint(
+        tmp_path_factory.mktemp("lying") / "tiny", max_position_embeddings=8192, hidden_size=8, intermediate_size=8,
+        num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=4, tie_word_embeddings=False,
+        # The second of two pairs of dimensions turns by base^-1/2.
+        rope_parameters={"rope_type": "default", "rope_theta": (2 * ENDS / np.pi) ** 2},
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    layer = model.model.layers[0]
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(1.0 if weight.ndim == 1 else 0.0)
+        model.model.embed_tokens.weight[:, 0] = 1.0
+        model.model.embed_tokens.weight[0, 1] = 1.0
+        layer.self_attn.q_proj.weight[1, 0] = 20.0
+        layer.self_attn.k_proj.weight[1, 1] = -20.0
+        layer.self_attn.v_proj.weight[0, 1] = 1.0
+        layer.self_attn.o_proj.weight[2, 0] = 8.0
+        model.lm_head.weight[0, 2] = 10.0
+    model.save_pretrained(folder)
+    # A tokenizer that puts BOS in front, as most do.
+    from tokenizers import Tokenizer, processors
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
