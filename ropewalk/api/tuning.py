@@ -1,6 +1,7 @@
 """The verb that trains: `tune`, and `merge`, which writes an adapter folder as a full checkpoint."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def tune(
     from ropewalk.tune import combinations, recipes
     from ropewalk.tune.run import Job
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("tune writes its run folder from one process, and this is one of several; start it alone")
     progress, tokens = progress or Progress(), parse_length(length)
     chosen = _settings(tokens, _stages(source, tokens, steps, window, stages, settings), settings)
     recipes.refuse(chosen.recipe)

@@ -90,7 +90,7 @@ WRONG = {
     "no such preset": (("--data", "TEXTS", "--preset", "yarn"), "yarn-64k"),
     "a learning rate that is none": (("--data", "TEXTS", "--length", "256", "--steps", "1", "--learning-rate", "20"), "20"),
     "offload from the processor": (
-        ("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "pi", "--offload", "--device", "cpu"), "--offload",
+        ("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "pi", "--offload", "--device", "cpu"), "offload",
     ),
     "a stage without steps": (("--data", "TEXTS", "--length", "256", "--curriculum", "4k"), "4k:100"),
 }  # fmt: skip
