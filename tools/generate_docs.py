@@ -68,6 +68,12 @@ BEHIND = {
 }
 """Verb to what stands below its arguments."""
 
+MODES = {
+    (True, True): "every mode", (True, False): "fixed, single",
+    (False, True): "one question, grow", (False, False): "one question",
+}  # fmt: skip
+"""Whether a task takes depths, and whether it grows, to the modes it is asked in."""
+
 
 def cell(text: object) -> str:
     """A text as the content of one table cell."""
@@ -100,9 +106,8 @@ def tasks_page() -> str:
     for family in dict.fromkeys(task["family"] for task in described):
         rows: list[list[object]] = [
             [
-                f"`{task['id']}`", task["summary"], task["scoring"], "every mode" if task["grows"] else
-                "fixed, single" if task["depths"] else "one question", ", ".join(f"`--{need}`" for need in task["needs"]),
-                task["source"],
+                f"`{task['id']}`", task["summary"], task["scoring"], MODES[task["depths"], task["grows"]],
+                ", ".join(f"`--{need}`" for need in task["needs"]), task["source"],
             ]
             for task in described if task["family"] == family
         ]  # fmt: skip

@@ -57,7 +57,11 @@ def add_measure(verbs: Any) -> None:
         help="retrieval and other tasks, separated by ','; 'help' lists them (default: likelihood alone)",
     )  # fmt: skip
     _add_short_tasks(parser)
-    parser.add_argument("--lengths", help="lengths of the tasks, such as 1k,2k,4k (default: a grid up to --length)")
+    parser.add_argument(
+        "--lengths",
+        help="lengths of the tasks, such as 1k,2k,4k (default: a grid up to --length); a quarter "
+        "and a half of the window are asked too",
+    )
     parser.add_argument("--depths", type=int, default=11, help="needles, evenly over the depth (default 11)")
     parser.add_argument("--samples", type=int, default=5, help="haystacks of each task for each length (default 5)")
     parser.add_argument(
@@ -182,7 +186,11 @@ def add_compare(verbs: Any) -> None:
     parser.add_argument(
         "--retrieval", help="methods of the retrieval map, or 'off' (default: none,crop and yarn or else the last method)"
     )
-    parser.add_argument("--lengths", help="lengths of the map, such as 4k,16k (default: half the trained length, --length)")
+    parser.add_argument(
+        "--lengths",
+        help="lengths of the map, such as 4k,16k (default: half the trained length, --length); a "
+        "quarter and a half of the window are asked too",
+    )
     parser.add_argument("--depths", type=int, default=5, help="needles, evenly over the depth (default 5)")
     parser.add_argument("--haystacks", type=int, default=1, help="haystacks for each length (default 1)")
     parser.add_argument(
