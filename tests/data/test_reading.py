@@ -249,7 +249,8 @@ def test_a_wrong_option_of_a_data_set_is_a_sentence(text: str, words: str) -> No
 
 PIECES = st.sampled_from(
     [b'{"text": "a"}', b'{"messages": [{"role": "user", "content": "a"}]}', b"\n", b"\r\n", b"[" * 3000, b"9" * 5000, b"{",
-     b'"', b"\xef\xbb\xbf", b"\xff", b"\0", b"null", b'{"text": "\\ud800"}', b'{"conversations": {"from": 1}}', b"NaN", b"PAR1"]
+     b'"', b"\xef\xbb\xbf", b"\xff", b"\0", b"null", b'{"text": "\\ud800"}', b'{"conversations": {"from": 1}}',
+     b"NaN", b"PAR1"]
 )  # fmt: skip
 
 
