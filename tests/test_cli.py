@@ -41,7 +41,7 @@ def document(text: str) -> Any:
 
 
 def test_the_verbs_come_in_the_order_of_the_flow() -> None:
-    flow = ["methods", "inspect", "convert", "extend", "verify", "measure", "compare", "report"]
+    flow = ["methods", "inspect", "convert", "extend", "verify", "measure", "compare", "data", "tune", "report"]
     assert list(verbs(make_parser())) == flow
 
 
