@@ -131,6 +131,27 @@ def test_no_tensor_is_as_large_as_a_mask(shape: str, width: int) -> None:
     assert seen.numbers <= heads[0] * length * 8 < length * length // 8
 
 
+class KeyHeads(TorchDispatchMode):
+    """Heads of the keys that the kernel is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if "flash_attention_for_cpu" in str(func) and "backward" not in str(func):
+            self.found.add(args[1].shape[1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("shape", "num_keys"), [("shared keys", {1}), ("one key", {1}), ("halves cut a group", {4, 5})])
+def test_keys_are_repeated_only_where_halves_cut_a_group(shape: str, num_keys: set[int]) -> None:
+    given = inputs(1, SHAPES[shape], 13, dtype=torch.float32)
+    with KeyHeads() as seen:
+        segments.attend(*given, LAYOUTS["two parts"][:1])
+    assert seen.found == num_keys
+
+
 def test_parts_need_as_many_heads() -> None:
     given = inputs(1, (1, 1), 8, dtype=torch.float32)
     with pytest.raises(UnsupportedError, match="2 parts of the heads got 1 heads; use a pattern that takes all heads alike"):
