@@ -156,7 +156,7 @@ class Rows:
         if label in self.crops or self.settings.length <= self.window:
             return []
         bounds = {int(g.position_high or 0): (g.ci_low, g.ci_high) for g in gains}
-        certified = reach(bounds)
+        certified = reach(bounds, num_clusters={int(g.position_high or 0): g.num_clusters for g in gains})
         # The same rules on the upper ends: what is not ruled out.
         possible = reach({n: (high, high) for n, (_, high) in bounds.items()})
         rows = []
@@ -313,7 +313,11 @@ def reach_note(name: str, value: int | None, bounds: Mapping[int, tuple[float | 
         "safe": f"up to here reading all is nowhere worse than cropping by more than {SAFE_MARGIN} nats/token",
         "use": "the largest length at which reading all is better than cropping",
     }[name]
-    how = f"{rule}, by the lower 95% ends at {len(bounds)} lengths; the upper end is what is not ruled out"
+    test = {
+        "safe": f"by the lower 95% ends at {len(bounds)} lengths",
+        "use": f"by Holm's test of {len(bounds)} lengths together, 2.5% one-sided",
+    }[name]
+    how = f"{rule}, {test}; the upper end is what is not ruled out, length by length"
     if value is None:
         blind = sum(low is None for low, _ in bounds.values())
         return f"none of {len(bounds)} lengths is certified" + (f" ({blind} have no interval)" if blind else "") + f"; {how}"

@@ -8,6 +8,10 @@ width, which a bootstrap on a cell that is all right or all wrong does.
 
 Scores between 0 and 1 (shares of references found) go through the same interval: their variance is at most that of a 0/1
 answer of the same mean, so it is wide enough.
+
+A paired difference has Agresti and Min's interval (Statistics in Medicine 24 (2005) 729, "Wald+2", N = 2) on its own
+effective n, for the same reason: where every haystack differs alike, t over haystacks has no width at all. Where t over
+haystacks is the wider one its end stands, so that few haystacks that disagree are not made to agree.
 """
 
 import math
@@ -15,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from ropewalk.measure.statistics import MIN_CLUSTERS, student
 
 Z = 1.959963984540054
 """97.5% point of the normal distribution."""
@@ -38,6 +44,19 @@ class Share:
     low: float
     high: float
     correlation: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A paired difference of two shares with its interval."""
+
+    value: float
+    stderr: float | None
+    """Over haystacks; None below two."""
+    low: float | None
+    """None below `MIN_CLUSTERS` haystacks."""
+    high: float | None
+    effective_n: float
 
 
 def wilson(share: float, n: float, z: float = Z) -> tuple[float, float]:
@@ -81,19 +100,26 @@ def share(haystacks: Sequence[Sequence[float]], *, rho: float, z: float = Z) -> 
 
     `rho` is the pooled correlation; below `FEW` haystacks it is raised to `FLOOR`.
     """
-    sizes = np.array([len(group) for group in haystacks if len(group)], dtype=np.float64)
-    num = int(sizes.sum())
+    sizes = [len(group) for group in haystacks if len(group)]
+    num = sum(sizes)
     assert num, "a share needs at least one answer"
-    if sizes.size < FEW:
-        rho = max(rho, FLOOR)
-    # Unequal haystacks: the mean number of companions, an answer as the unit.
-    companions = float(np.square(sizes).sum() / num) - 1.0
-    effective = num / (1.0 + companions * rho)
+    rho = floored(rho, len(sizes))
+    effective = effective_number(sizes, rho)
     value = sum(sum(group) for group in haystacks) / num
     low, high = wilson(value, effective, z)
-    return Share(
-        value=value, n=num, num_clusters=int(sizes.size), effective_n=effective, low=low, high=high, correlation=rho
-    )
+    return Share(value=value, n=num, num_clusters=len(sizes), effective_n=effective, low=low, high=high, correlation=rho)
+
+
+def floored(rho: float, num_haystacks: int) -> float:
+    """The correlation that is taken: with few haystacks no less than `FLOOR`, as they cannot tell."""
+    return max(rho, FLOOR) if num_haystacks < FEW else rho
+
+
+def effective_number(sizes: Sequence[int], rho: float) -> float:
+    """What the answers of haystacks of these sizes are worth at correlation `rho`."""
+    # Unequal haystacks: the mean number of companions, an answer as the unit.
+    companions = sum(size * size for size in sizes) / sum(sizes) - 1.0
+    return sum(sizes) / (1.0 + companions * rho)
 
 
 def ratio(top: Share, bottom: Share) -> tuple[float, float]:
@@ -125,3 +151,28 @@ def paired(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) 
         return value, None
     residuals = (sums - value * sizes) / sizes.mean()
     return value, float(np.sqrt(np.square(residuals).sum() / (sums.size * (sums.size - 1))))
+
+
+def difference(
+    first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], *, rho: float, z: float = Z
+) -> Difference:
+    """first - second on the same questions, haystack by haystack; `rho` is the correlation of the differences."""
+    value, stderr = paired(first, second)
+    sizes = [len(group) for group in first if len(group)]
+    effective = effective_number(sizes, floored(rho, len(sizes)))
+    if stderr is None or len(sizes) < MIN_CLUSTERS:
+        return Difference(value=value, stderr=stderr, low=None, high=None, effective_n=effective)
+    square = sum((a - b) ** 2 for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True)) / sum(sizes)
+    critical = max(z, student(len(sizes)))
+    low, high = agresti_min(value, square, effective, critical)
+    return Difference(
+        value=value, stderr=stderr, effective_n=effective, low=max(-1.0, min(low, value - critical * stderr)),
+        high=min(1.0, max(high, value + critical * stderr)),
+    )  # fmt: skip
+
+
+def agresti_min(mean: float, square: float, n: float, z: float = Z) -> tuple[float, float]:
+    """Interval of a paired difference from mean and mean square over `n` pairs: half a pair more in each of four cells."""
+    centre = mean * n / (n + 2)
+    spread = math.sqrt(max(0.0, (square * n + 1.0) / (n + 2) - centre * centre) / (n + 2))
+    return centre - z * spread, centre + z * spread

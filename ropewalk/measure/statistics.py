@@ -13,6 +13,7 @@ Neighbouring tokens are not independent, so tokens are never resampled one by on
 Given up: BCa and double bootstraps; with this few units their corrections are noise.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -118,6 +119,19 @@ def student(num_clusters: int) -> float:
     # Fisher's expansion; its error is below 2e-4 from ten degrees of freedom on.
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * df**3)
     return z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2) + third
+
+
+def upper_tail(t: float, num_clusters: int) -> float:
+    """The share of Student's t with `num_clusters` - 1 degrees of freedom above `t`: Abramowitz and Stegun 26.7.3-4."""
+    df = num_clusters - 1
+    theta = math.atan(t / math.sqrt(df))
+    sine, cosine = math.sin(theta), math.cos(theta)
+    term, total = (cosine, 0.0) if df % 2 else (1.0, 0.0)
+    for k in range(1 if df % 2 else 0, df - 1, 2):
+        total += term
+        term *= cosine * cosine * (k + 1) / (k + 2)
+    inside = 2 / math.pi * (theta + sine * total) if df % 2 else sine * total
+    return min(1.0, max(0.0, (1.0 - inside) / 2))
 
 
 def _within(kept: Sequence[NDArray[np.float64]], *, seed: int, block: int) -> Estimate:

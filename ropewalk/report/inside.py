@@ -17,6 +17,8 @@ CHECKS = {
     "retrieval_single_minus_multikey": "a key alone minus the same key among others, share found",
     "retrieval_flips": "answers that differ between a branch and its prompt alone",
 }
+GROW = "multikey-grow"
+"""Protocol whose needles stand in one text for all lengths."""
 NOT_MEASURED = "not measured"
 
 
@@ -121,6 +123,7 @@ def checks(facts: Facts) -> list[Html]:
         for row in facts.record.rows(metric, depth=None):
             length = MISSING if row.length is None else tokens(row.length)
             value = with_interval(row, 3, sign=metric != "retrieval_flips")
-            rows.append([name, row.task or "", row.method, length, value, str(row.n)])
+            grown = ", in a text that grows" if row.reference == GROW else ""
+            rows.append([name + grown, row.task or "", row.method, length, value, str(row.n)])
     columns = ["what", "task", "method", "length", "value", "n"]
     return [Table(columns=columns, rows=rows, caption="Checks of the answers").html()] if rows else []

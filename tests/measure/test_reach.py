@@ -1,12 +1,17 @@
 """SAFE and USE rows: from the paired windows against cropping, or null with the reason."""
 
+from itertools import takewhile
+
+import numpy as np
 import pytest
+from scipy.stats import t
 from tiny import TRAINED_LENGTH as TRAINED
 
 import ropewalk
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Record
-from ropewalk.measure.effective import SAFE_MARGIN
+from ropewalk.measure import statistics
+from ropewalk.measure.effective import SAFE_MARGIN, reach
 from ropewalk.measure.rows import reach_note
 
 LENGTH = 8 * TRAINED
@@ -41,7 +46,10 @@ def test_safe_and_use_follow_from_the_windows_gains(run, label):
         if bounds[end] < -SAFE_MARGIN:
             break
         safe = end
-    use = max((end for end, low in bounds.items() if low > 0), default=None)
+    # Holm by t of the windows' own standard errors, by another package.
+    chances = sorted((float(t.sf(r.value / r.stderr, r.num_clusters - 1)), r.position_high) for r in gains)
+    passed = list(takewhile(lambda item: item[1][0] <= 0.025 / (len(gains) - item[0]), enumerate(chances)))
+    use = max((end for _, (_, end) in passed), default=None)
     for name, value in (("safe", safe), ("use", use)):
         (row,) = run.rows(f"{name}_length", method=label)
         assert row.value == value
@@ -70,6 +78,31 @@ def test_the_longest_tested_length_is_censored():
     assert "at least this" in reach_note("use", 512, {256: (-1.0, 1.0), 512: (0.1, 1.0)})
     assert "at least this" not in reach_note("use", 256, {256: (0.1, 1.0), 512: (-0.1, 1.0)})
     assert "1 have no interval" in reach_note("safe", None, {256: (None, None), 512: (0.1, 1.0)})
+
+
+@pytest.mark.parametrize("num_documents", [1, 5, 10])
+def test_where_nothing_is_gained_use_is_seldom_certified(num_documents):
+    """Eight windows without any gain, each with the interval that a run makes of it: some length in 2.5% of runs."""
+    rng, single, together = np.random.default_rng(num_documents), 0, 0
+    num_runs = 60 if num_documents == 1 else 500
+    for _ in range(num_runs):
+        gains, num_clusters = {}, {}
+        for end in range(1, 9):
+            parts = [rng.normal(size=512) for _ in range(num_documents)]
+            found = statistics.mean(parts, seed=0, block=statistics.SHORT_BLOCK)
+            gains[end], num_clusters[end] = (found.ci_low, found.ci_high), found.num_clusters
+        single += any(low > 0 for low, _ in gains.values())
+        together += reach(gains, num_clusters=num_clusters).use is not None
+    # The same numbers window by window show that this can fail.
+    assert single / num_runs > 0.1
+    assert together / num_runs <= 0.025 + 2 * (0.025 * 0.975 / num_runs) ** 0.5
+
+
+def test_a_gain_at_the_longest_window_is_certified_though_others_have_none():
+    gains = dict.fromkeys(range(1, 8), (-0.1, 0.1)) | {8: (0.1, 0.2)}
+    assert reach(gains).use == 8
+    # With four clusters an interval that clears zero by so little is one of many that may.
+    assert reach(gains | {8: (0.01, 0.2)}, num_clusters=dict.fromkeys(range(1, 9), 4)).use is None
 
 
 def test_every_prefix_method_has_a_law_or_a_reason(run):

@@ -72,8 +72,7 @@ class _Paired(Plot):
     def caption(self, facts: Facts) -> str:
         text = (
             "Share found by the method minus share found by the baseline, on identical prompts, with 95% intervals over "
-            "haystacks. Right of zero the method finds more. A hollow mark has no interval: too few haystacks, or every "
-            "pair differs alike."
+            "haystacks. Right of zero the method finds more. A hollow mark has no interval: too few haystacks."
         )
         if facts.window_known:
             text += (
