@@ -96,3 +96,16 @@ def test_our_loop_holds_one_chunk_of_logits_at_a_time(monkeypatch: pytest.Monkey
     hidden, labels, weight, _ = problem(bias=False)
     summed_loss(hidden, labels, weight, chunk_bytes=4 * 4 * 11, own_loop=True)
     assert seen == [4, 4, 4, 2]
+
+
+def test_in_half_precision_the_sum_over_many_chunks_loses_nothing() -> None:
+    torch.manual_seed(0)
+    hidden = torch.rand(1, 2049, 4).bfloat16().requires_grad_()
+    weight = torch.randn(11, 4).bfloat16().requires_grad_()
+    labels = torch.randint(0, 11, (1, 2049))
+    (got,) = torch.autograd.grad(summed_loss(hidden, labels, weight, chunk_bytes=1), [weight])
+    exact = weight.detach().float().requires_grad_()
+    (wanted,) = torch.autograd.grad(naive(hidden.detach().float(), labels, exact, None, HeadForm()), [exact])
+    assert got.dtype == torch.bfloat16
+    # Sums kept in bfloat16 fail here.
+    assert (got.float() - wanted).abs().max() < 0.01 * wanted.abs().max()
