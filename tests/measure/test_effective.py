@@ -52,6 +52,13 @@ def test_twenty_two_of_twenty_two_is_the_least_that_certifies():
     assert "cannot certify 85% of a short score of 1.00, even where nothing is lost; it takes about 22" in refused.refused
 
 
+def test_a_short_score_that_is_had_without_the_text_is_refused():
+    found = effective_length(scores(0.8, 0.8), sure(0.8), control=sure(0.78))
+    assert found.value is None
+    assert "not above what is found without the text (0.78, perhaps 0.82)" in found.refused
+    assert effective_length(scores(0.8, 0.8), sure(0.8), control=sure(0.5)).value == 1536
+
+
 def test_a_short_score_at_guess_level_is_refused():
     found = effective_length(scores(0.2, 0.2), sure(0.22, 100), guess=0.2)
     assert found.value is None
@@ -75,8 +82,13 @@ def test_reach():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "design",
-    [Design(), Design(base=0.97, num_haystacks=8, num_questions=5, rho=0.05), Design(base=0.8, rho=0.4)],
-    ids=["usual", "few haystacks", "hard task"],
+    [
+        Design(),
+        Design(base=0.97, num_haystacks=8, num_questions=5, rho=0.05),
+        Design(base=0.8, rho=0.4),
+        Design(num_haystacks=5),
+    ],
+    ids=["usual", "few haystacks", "hard task", "the command line's default"],
 )
 def test_calibrated_on_planted_curves(design):
     """A thousand runs of each curve: coverage of the shares, false certification, coverage of the effective length."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ropewalk.measure.shares import FLOOR, Share, correlation, paired, ratio, share, wilson
+from ropewalk.measure.shares import FLOOR, Share, agresti_min, correlation, difference, paired, ratio, share, wilson
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,24 @@ def test_paired_differences_keep_the_haystack_as_the_unit():
     assert value == pytest.approx(1 / 6)
     assert stderr == pytest.approx(np.std([0.5, 0, 0], ddof=1) / math.sqrt(3))
     assert paired([[1]], [[0]]) == (1.0, None)
+
+
+def test_agresti_and_min_add_half_an_answer_to_each_of_four_cells():
+    """40 pairs, 8 right by the first alone and 3 by the second: the same as 42 with 8.5 and 3.5."""
+    low, high = agresti_min(5 / 40, 11 / 40, 40)
+    spread = 1.959963984540054 * math.sqrt((8.5 + 3.5) - (8.5 - 3.5) ** 2 / 42) / 42
+    assert (low, high) == pytest.approx((5 / 42 - spread, 5 / 42 + spread))
+
+
+@pytest.mark.parametrize(("num", "questions"), [(24, 11), (5, 11), (8, 5)])
+def test_differences_against_simulation(num, questions):
+    """Coverage of paired differences whose haystacks differ in how much is gained."""
+    rng, held = np.random.default_rng(4), 0
+    for _ in range(400):
+        levels = rng.beta(0.6 * 4, 0.4 * 4, (num, 1))
+        second = (rng.random((num, questions)) < 0.3).astype(float)
+        first = np.maximum(second, rng.random((num, questions)) < levels)
+        rho = correlation([first - second])
+        found = difference(first.tolist(), second.tolist(), rho=rho)
+        held += found.low <= 0.7 * 0.6 <= found.high
+    assert held / 400 >= 0.93

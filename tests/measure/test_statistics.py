@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ropewalk.measure.statistics import BLOCK, mean, quantile, student, windows_mean
+from ropewalk.measure.statistics import BLOCK, mean, quantile, student, upper_tail, windows_mean
 
 
 def test_sums_before_means():
@@ -87,3 +87,11 @@ def test_quantile_value_and_interval():
     assert estimate.value == pytest.approx(np.quantile(series[0], 0.999))
     assert estimate.ci_low < estimate.value < estimate.ci_high
     assert quantile([np.arange(100.0)], 0.5, seed=0).ci_low is None
+
+
+@pytest.mark.parametrize("num_clusters", [2, 3, 4, 8, 17, 1000])
+def test_tails_of_students_t(num_clusters):
+    from scipy.stats import t
+
+    for point in (-2.0, 0.0, 0.7, 2.5, 6.0):
+        assert upper_tail(point, num_clusters) == pytest.approx(t.sf(point, num_clusters - 1), abs=1e-12)
