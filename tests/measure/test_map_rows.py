@@ -11,6 +11,7 @@ from ropewalk.measure.rows import Facts, Rows
 from ropewalk.measure.settings import GROW, MULTIKEY, NO_CONTEXT, SINGLE, MapSettings
 from ropewalk.measure.settings import Settings as RunSettings
 from ropewalk.measure.shares import correlation, share
+from ropewalk.report.words import judged
 
 WINDOW = 4096
 DEPTHS = tuple((index + 0.5) / 11 for index in range(11))
@@ -56,6 +57,7 @@ def test_a_perfect_method_is_told_apart_from_cropping():
     row = only(found, "retrieval_gain", reference="crop")
     assert row.value == pytest.approx(6 / 11)
     assert 0.4 < row.ci_low < row.value < row.ci_high < 0.7
+    assert judged(row) == "above"
     assert only(found, "retrieval_gain", reference="none").ci_low > 0.95
 
 
