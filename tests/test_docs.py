@@ -24,7 +24,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["docs/methods.md", "docs/tasks.md", "docs/papers.md", "docs/cli.md", "docs/combinations.md"])
+@pytest.mark.parametrize("name", sorted(f"docs/{page}.md" for page in ("methods", "tasks", "papers", "cli", "combinations")))
 def test_a_generated_page_is_current(name: str) -> None:
     made = generator().PAGES[name]()
     assert (ROOT / name).read_text(encoding="utf-8") == made, f"run {sys.executable} tools/generate_docs.py"
