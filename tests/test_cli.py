@@ -1,8 +1,10 @@
 """Every verb as a shell sees it: what goes to stdout and to stderr, the exit code, and what is on disk afterwards."""
 
+import importlib
 import io
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from command import Command, snapshot
 from hosts.gguf_files import tiny, write_gguf
 
 import ropewalk
+import ropewalk.api
 from ropewalk.api.runs import split_methods
 from ropewalk.cli import main, make_parser, verbs
 from ropewalk.core.errors import MethodError
@@ -73,6 +76,9 @@ def test_an_interrupted_verb_promises_no_resume_that_it_has_not(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    # A module that is imported meanwhile would keep what is put in here.
+    for module in pkgutil.iter_modules(ropewalk.api.__path__):
+        importlib.import_module(f"ropewalk.api.{module.name}")
     monkeypatch.setattr("ropewalk.core.plan.parse_length", interrupted)
     monkeypatch.setattr("ropewalk.api.plans.geometry", interrupted)
     monkeypatch.setattr("ropewalk.api.checkpoints.plan_to_write", interrupted)
