@@ -211,7 +211,8 @@ class Facts:
     def num_asked_lengths(self) -> int:
         """Lengths of the map: as the user asked for them, else those that have rows."""
         asked = self._map().get("lengths") or {length for one in self.asked for length in one.lengths()}
-        return len(asked)
+        # What was added for the price inside the window asks for no effective length.
+        return len(set(asked) - set(self._map().get("inside") or ()))
 
     def _map(self) -> Mapping[str, Any]:
         config = self.record.card.config.get("map")

@@ -188,8 +188,10 @@ def test_a_run_that_certifies_nothing_says_why_after_what_it_found(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_map_of_two_lengths_beside_likelihoods_has_no_refused_lengths(tmp_path: Path) -> None:
-    config = {"example_map": {"tasks": ("needle",), "lengths": (256, 1024)}}
+@pytest.mark.parametrize("added", [(), (128,)])
+def test_a_map_of_two_lengths_beside_likelihoods_has_no_refused_lengths(tmp_path: Path, added: tuple[int, ...]) -> None:
+    # A length that was added for the price inside the window is none the user asked for.
+    config = {"example_map": {"tasks": ("needle",), "lengths": (*added, 256, 1024)}, "map": {"inside": added}}
     out = make_tasks_run(tmp_path / "run", documents=1, config=config)
     found = Facts.of(Record.read(out))
     assert {r.value for r in map(reading, found.record.rows("effective_length"))} == {None}
