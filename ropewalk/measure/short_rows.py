@@ -27,7 +27,7 @@ from ropewalk.core.record import Measurement
 from ropewalk.measure import statistics
 from ropewalk.measure.rows import Rows, exponential
 from ropewalk.measure.settings import NONE, SHORT
-from ropewalk.measure.shares import Z, wilson
+from ropewalk.measure.shares import Z, agresti_min, wilson
 from ropewalk.measure.short_tasks import read_cell
 from ropewalk.measure.statistics import Estimate
 
@@ -226,10 +226,9 @@ def _paired_shares(changes: Sequence[float]) -> Estimate:
     """
     values = np.asarray(changes, dtype=np.float64)
     num = values.size
-    mean = float(values.sum()) / (num + 2)
-    spread = math.sqrt(max(0.0, (float(np.square(values).sum()) + 1.0) / (num + 2) - mean * mean) / (num + 2))
     plain = float(values.std(ddof=1)) / math.sqrt(num) if num > 1 else None
-    low, high = max(-1.0, mean - Z * spread), min(1.0, mean + Z * spread)
+    low, high = agresti_min(float(values.mean()), float(np.square(values).mean()), num, Z)
+    low, high = max(-1.0, low), min(1.0, high)
     return _estimate(float(values.mean()), num, plain, low, high, "Agresti and Min's interval")
 
 

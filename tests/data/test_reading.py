@@ -1,5 +1,6 @@
 """Every form of input, and every way in which a record can be of no use."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -173,8 +174,8 @@ def test_lines_under_the_name_of_json_are_read_as_lines(tmp_path: Path) -> None:
 
 
 def test_parquet_is_read_by_rows(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = importlib.import_module("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
     path = tmp_path / "a.parquet"
     texts = [f"text {i}" for i in range(700)]
     parquet.write_table(arrow.table({"text": texts, "n": list(range(700))}), path, row_group_size=100)
@@ -191,15 +192,15 @@ def test_parquet_is_read_by_rows(tmp_path: Path) -> None:
 
 
 def test_a_parquet_conversation_is_a_conversation(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = importlib.import_module("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
     turns = [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so."}]
     parquet.write_table(arrow.table({"messages": [turns]}), tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet") == ([TURNS], [])
 
 
 def test_a_file_that_only_says_it_is_parquet_is_a_sentence(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
+    importlib.import_module("pyarrow")
     path = write(tmp_path / "a.parquet", "not at all")
     with pytest.raises(TextError, match=r"cannot be read as Parquet"):
         list(open_files(str(path)).check())
@@ -220,7 +221,7 @@ def test_a_missing_package_is_a_sentence(module: str, words: str, tmp_path: Path
 
 
 def test_a_data_set_is_streamed_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("datasets")
+    importlib.import_module("datasets")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     write(tmp_path / "set" / "train.jsonl", *(json.dumps({"text": f"t{i}" if i != 2 else ""}) for i in range(6)))
     source = open_dataset(f"{tmp_path / 'set'}:split=train,documents=5")
@@ -242,7 +243,7 @@ def test_a_data_set_is_streamed_and_goes_on(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_a_wrong_option_of_a_data_set_is_a_sentence(text: str, words: str) -> None:
-    pytest.importorskip("datasets")
+    importlib.import_module("datasets")
     with pytest.raises(InputError, match=words):
         open_dataset(text)
 
