@@ -25,7 +25,7 @@ def probe(
 ) -> "Knee":
     """The knee of a checkpoint as it is, up to `length` (default: twice what it says it reads) of each text.
 
-    Raises `InputError`s where the source cannot be run, or a text is too short.
+    Raises `InputError`s where the source cannot be run, or a text is too short; `MachineError` where memory is.
     """
     found = geometry(source)
     longest = parse_length(length) if length is not None else 2 * found.trained_length
@@ -40,6 +40,7 @@ def probe(
     from ropewalk.measure.forward import Forward
     from ropewalk.measure.knee import lengths
     from ropewalk.measure.knee import probe as measured
+    from ropewalk.measure.memory import ANEW, out_of_memory_is_told
 
     checkpoint = folder.open_checkpoint(source, weights=True)
     if not checkpoint.runs:
@@ -51,4 +52,5 @@ def probe(
         documents = read_documents(text, live.load_tokenizer(checkpoint.path), lengths(longest)[-1])
     with progress.task("loading the model"):
         model, _ = live.load(checkpoint.path, dtype=chosen, device=target)
-    return measured(Forward(model), documents, longest, progress)
+    with out_of_memory_is_told(longest, ANEW):
+        return measured(Forward(model), documents, longest, progress)

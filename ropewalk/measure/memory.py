@@ -16,9 +16,16 @@ WORDS = ("out of memory", "not enough memory", "can't allocate memory")
 """What torch's allocators say inside a plain `RuntimeError`: the first on Apple's devices, the others on a CPU."""
 
 
+RESUMED = (
+    "free some memory and run again with --resume, which keeps what is finished, or ask anew with a smaller --length or "
+    "--dtype bfloat16 and another --out"
+)
+ANEW = "free some memory, or give a smaller --length or --dtype bfloat16"
+
+
 @contextmanager
-def out_of_memory_is_told(length: int) -> Iterator[None]:
-    """Turns "out of memory" while texts of `length` are measured into a `MachineError`; the run can be resumed."""
+def out_of_memory_is_told(length: int, mend: str = RESUMED) -> Iterator[None]:
+    """Turns "out of memory" while texts of `length` are measured into a `MachineError` that says how to `mend` it."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -26,10 +33,7 @@ def out_of_memory_is_told(length: int) -> Iterator[None]:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not known and not any(words in str(error) for words in WORDS):
             raise
-        raise MachineError(
-            f"out of memory at length {length}; free some memory, or give a smaller --length or --dtype bfloat16, "
-            "and run again with --resume"
-        ) from error
+        raise MachineError(f"out of memory at length {length}; {mend}") from error
 
 
 def peak_bytes() -> int | None:

@@ -75,6 +75,19 @@ def test_the_probe_of_the_command_line(lying, long_text, command):
     assert "give --text FILE" in command("inspect", lying, "--probe").err
 
 
+def test_out_of_memory_is_told_and_does_not_speak_of_resuming(lying, long_text, command, monkeypatch):
+    from ropewalk.measure.forward import Forward
+
+    def starved(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(Forward, "hidden", starved)
+    said = command("inspect", lying, "--probe", "--text", long_text, "--length", "4k", "--dtype", "float32")
+    assert said.code == 3
+    assert "out of memory at length 4096; free some memory, or give a smaller --length" in said.err
+    assert "--resume" not in said.err
+
+
 @pytest.fixture(scope="module")
 def lying(tmp_path_factory):
     """A checkpoint that says it reads 8192 tokens. From 4608 on its one head sees nothing but the first token.
