@@ -1,8 +1,9 @@
 """A cache that holds a context, is read on from, and is taken back.
 
 With causal attention the keys and values of a context do not depend on what follows, so a question is asked by reading on
-and is forgotten by putting the layers' own tensors back: `update` makes new tensors, so the old ones are whole, and nothing
-is copied. This holds for sliding windows and recurrent states too, whose caches cannot be cropped.
+and is forgotten by putting the layers' own tensors back: `update` makes new tensors or writes behind the old ones (`room`),
+so those are whole, and nothing is copied. This holds for sliding windows and recurrent states too, whose caches cannot be
+cropped.
 
 Where every layer keeps all it has read, the cache of a text holds those of all its beginnings. A growing haystack is then
 read whole, in one forward on the fast causal path, and each stage is a view of it; other models stop at each stage's end.
@@ -12,7 +13,7 @@ What was given up: contexts beyond `WHOLE` are read in chunks, on the slower pat
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ropewalk.data.tasks.encoding import Ids
+from ropewalk.measure.answering.grouped import grouped
 from ropewalk.measure.forward import Forward, Tick, layers_ticking
 
 WHOLE = {"sdpa": 32768, "eager": 4096}
@@ -36,6 +38,8 @@ class Prefilled:
         from transformers import DynamicCache
         from transformers.cache_utils import DynamicLayer
 
+        from ropewalk.measure.answering.room import RoomyLayer
+
         self.forward = forward
         self.cache = DynamicCache(config=forward.model.config)
         self.num_read = 0
@@ -44,6 +48,8 @@ class Prefilled:
         self.chunk = chunk
         self.is_plain = bool(self.cache.layers) and all(type(layer) is DynamicLayer for layer in self.cache.layers)
         """Whether every layer keeps all tokens and nothing else: then the cache of a text holds those of its beginnings."""
+        if self.is_plain:
+            self.cache.layers = [RoomyLayer() for _ in self.cache.layers]
 
     @property
     def like(self) -> Tensor:
@@ -59,13 +65,14 @@ class Prefilled:
         device = self.forward.device
         if positions is None:
             positions = np.arange(self.num_read, self.num_read + ids.size)
-        out = self.forward.body(
-            input_ids=tensor(ids).to(device)[None],
-            attention_mask=None if mask is None else mask[None, None],
-            position_ids=tensor(positions).to(device)[None],
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        with nullcontext() if mask is None else grouped(self.forward.model.config.get_text_config()):
+            out = self.forward.body(
+                input_ids=tensor(ids).to(device)[None],
+                attention_mask=None if mask is None else mask[None, None],
+                position_ids=tensor(positions).to(device)[None],
+                past_key_values=self.cache,
+                use_cache=True,
+            )
         self.num_read += int(ids.size)
         return out.last_hidden_state[0]  # type: ignore[no-any-return]
 
@@ -108,6 +115,7 @@ class Prefilled:
         assert self.is_plain, "what a sliding or recurrent layer has forgotten cannot be had back"
         for layer in self.cache.layers:
             layer.keys, layer.values = layer.keys[..., :at, :], layer.values[..., :at, :]
+            layer.keep()
         self.num_read = at
 
 
