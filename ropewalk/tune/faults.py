@@ -1,17 +1,27 @@
 """A watch over the loss: what is not finite or runs away stops a run before it has cost anything.
 
 A step whose loss is not finite, or whose gradients are not, is never taken: the parameters before it are saved. A loss above
-ten times the running median for five steps is a run that has diverged. Given up: going on by skipping a bad batch, which
-hides why it is bad.
+ten times the running median for five steps is a run that has diverged.
+
+The same command would come to the same fault, to the last bit. So `state/fault.json` says where the run was stopped, and a
+resumed run may then have a lower learning rate: it goes on from the last state that was written in the course of the run,
+since the parameters just before the fault are what made it.
+
+Given up: going on by skipping a bad batch, which hides why it is bad.
 """
 
+import json
 import math
+import shutil
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ropewalk.core.errors import MachineError
+from ropewalk.core.run import write_atomic
+from ropewalk.tune import state
 
 REMEMBERED = 100
 """Losses the median runs over."""
@@ -21,6 +31,7 @@ PATIENCE = 5
 """So many steps in a row of a loss too high are a run that has diverged."""
 FEWEST = 5
 """Losses that a median needs to say anything."""
+FAULT = "fault.json"
 
 
 class DivergedError(MachineError):
@@ -54,9 +65,46 @@ class Watch:
         return None
 
 
-def message(fault: str, step: int, rows: str, state: str) -> str:
-    """The sentence a run stops with."""
+def note(states: Path, step: int, fault: str, rate: float) -> None:
+    """Writes down that the step after `step` failed at a learning rate; before the state at `step` is written."""
+    known = noted(states)
+    own = known["own"] if known and known["step"] == step else not (state.place(states, step) / state.DONE).is_file()
+    content = {"step": step, "fault": fault, "learning_rate": rate, "own": own}
+    write_atomic(states / FAULT, json.dumps(content).encode())
+
+
+def noted(states: Path) -> dict[str, Any] | None:
+    """What `note` wrote; None where no fault stopped the run, or a later state was written since."""
+    try:
+        content: dict[str, Any] = json.loads((states / FAULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    newest = state.latest(states)
+    return content if newest is None or newest.name <= state.place(states, int(content["step"])).name else None
+
+
+def before(states: Path) -> Path | None:
+    """The newest state that was not written at a fault."""
+    fault = noted(states)
+    return state.latest(states, but=state.place(states, fault["step"]) if fault and fault["own"] else None)
+
+
+def leave(states: Path, rate: float) -> None:
+    """Takes the state at a fault away where a run goes on at another rate than failed: what made the fault is in it."""
+    fault = noted(states)
+    if fault is None or fault["learning_rate"] == rate:
+        return
+    if fault["own"]:
+        shutil.rmtree(state.place(states, fault["step"]), ignore_errors=True)
+    (states / FAULT).unlink()
+
+
+def message(fault: str, step: int, rows: str, states: Path) -> str:
+    """The sentence a run stops with: the same command would come to the same fault, so it says what would not."""
+    sound = before(states)
+    since = 0 if sound is None else state.read(sound)["step"]
     return (
-        f"training stopped before step {step} was taken: {fault} (rows {rows}); the state before it is in {state}; look at "
-        "those rows, or begin anew with a lower learning rate and --force"
+        f"training stopped before step {step} was taken: {fault} (rows {rows}); the state before it is in {states}; give the "
+        f"same command with --resume and a lower --learning-rate, which goes on from step {since}, or take those rows out of "
+        "the data and begin anew with --force"
     )

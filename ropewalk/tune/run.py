@@ -23,12 +23,14 @@ from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import Run
 from ropewalk.hosts import folder, live
-from ropewalk.tune import state
+from ropewalk.tune import faults, state
+from ropewalk.tune.arguments import arguments
 from ropewalk.tune.batches import Rows, Stream
+from ropewalk.tune.callbacks import steps_told
 from ropewalk.tune.learner import Learner
 from ropewalk.tune.recipes import dress, merged, num_trained
 from ropewalk.tune.settings import Settings
-from ropewalk.tune.trainer import Tuner, arguments, steps_told
+from ropewalk.tune.trainer import Tuner
 
 LOG = "log.jsonl"
 TRAINER = "trainer"
@@ -125,7 +127,9 @@ class Job:
         return learner
 
     def _train(self, learner: Learner, run: Run, states: Path, shown: Progress) -> None:
-        settings, newest = self.settings, state.latest(states)
+        settings = self.settings
+        faults.leave(states, settings.learning_rate)
+        newest = state.latest(states)
         run.rewrite(LOG, steps_told(run.path / LOG, 0 if newest is None else state.read(newest)["step"]))
 
         def log(told: dict[str, Any]) -> None:
@@ -133,12 +137,13 @@ class Job:
             shown.at(told["step"] / settings.steps)
 
         args = arguments(
-            settings, run.path / TRAINER, device=self.device.type, bfloat16=self.bfloat16, extra=self.extra
+            settings, run.path / TRAINER, device=self.device.type, bfloat16=self.bfloat16, extra=self.extra,
+            validate_every=None if self.scorer is None else self.validate_every,
         )  # fmt: skip
         rows = Rows(settings, self.streams, processes=args.world_size)
         tuner = Tuner(
-            learner, args, rows, states=states, log=log, validate=self._validate(), validate_every=self.validate_every,
-            callbacks=self.callbacks,
+            learner, args, rows, states=states, log=log, validate=self._validate(),
+            metric=getattr(self.scorer, "metric", "loss"), callbacks=self.callbacks,
         )  # fmt: skip
         with accumulation_in_order():
             tuner.go()

@@ -2,13 +2,15 @@
 
     state/step-000050/parameters.safetensors   parameters that train
                       optimizer.safetensors    the optimizer's tensors
-                      generators.safetensors   states of torch's generators
+                      generators.safetensors   states of torch's generators, of each process
                       state.json               everything else: groups of the optimizer, schedule, step, fault watch
-                      trainer_state.json       what Trainer knows of its progress
+                      trainer_state.json       what Trainer and its callbacks know of their progress
+    state/fault.json                           where the watch stopped the run, see `ropewalk.tune.faults`
 
-A folder is written under another name, flushed, and renamed; older ones go when it is there. So a kill at any point, or a
-full disk, leaves the last whole state. Trainer's own checkpoint is not used: parts of it are pickles, and opening one runs
-it.
+A folder is written under another name, flushed, and renamed; older ones go when it is there, and one that is there already is
+never touched. So a kill at any point, or a full disk, leaves the last whole state. A state before a fault leaves the one
+before it, from which another rate can go on. Trainer's own checkpoint is not used: parts of it are pickles, and opening one
+runs it.
 
 Given up: optimizers whose state is not tensors and numbers; they are refused by name at the first save.
 """
@@ -29,52 +31,71 @@ from ropewalk.core.run import full_disk_is_told
 
 STEP = "step-"
 DONE = "state.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest whole state below `folder`, None where there is none."""
-    found = [path for path in folder.glob(f"{STEP}*") if path.is_dir() and (path / DONE).is_file()]
+def latest(folder: Path, *, but: Path | None = None) -> Path | None:
+    """The newest whole state below `folder`, one excepted; None where there is none."""
+    found = [path for path in folder.glob(f"{STEP}*") if path.is_dir() and (path / DONE).is_file() and path != but]
     return max(found, key=lambda path: path.name, default=None)
+
+
+def place(folder: Path, step: int) -> Path:
+    """Where the state of a step stands."""
+    return folder / f"{STEP}{step:09d}"
 
 
 def save(
     folder: Path, step: int, *, model: nn.Module, optimizer: Any, scheduler: Any, watch: Mapping[str, Any],
-    trainer: Mapping[str, Any],
+    trainer: Mapping[str, Any], generators: Mapping[str, Tensor], processes: int, rate: float, finished: bool,
+    keep: bool = False,
 ) -> Path:  # fmt: skip
-    """Writes the state at `step`, then removes older ones. Raises `MachineError` where the disk is full: nothing is lost."""
-    final = folder / f"{STEP}{step:09d}"
-    stage = folder / f".{final.name}.stage"
+    """Writes the state at `step`, then removes older ones, unless they are to be kept; a whole state of this step that is
+    there stays as it is. `rate` is the learning rate that was asked for.
+
+    Raises `MachineError` where the disk is full: nothing is lost.
+    """
+    final = place(folder, step)
+    if (final / DONE).is_file():
+        return final
     tensors, rest = flat(optimizer.state_dict())
     content = {
         "schema_version": SCHEMA_VERSION,
         "step": step,
+        "finished": finished,
+        "processes": processes,
+        "learning_rate": rate,
         "optimizer": rest,
         "scheduler": None if scheduler is None else scheduler.state_dict(),
         "watch": dict(watch),
     }
+    texts = {"trainer_state.json": _json(dict(trainer)), DONE: _json(content)}
+    parts = {"parameters": trained(model), "optimizer": tensors, "generators": generators}
+    with full_disk_is_told(final):
+        _put(final, {f"{name}.safetensors": part for name, part in parts.items()}, texts)
+    if not keep:
+        for old in folder.glob(f"{STEP}*"):
+            if old != final:
+                shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def _put(final: Path, parts: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
+    """A folder with these files, whole or not there."""
+    folder, stage = final.parent, final.parent / f".{final.name}.stage"
     try:
-        text, said = _json(content), _json(dict(trainer))
-        with full_disk_is_told(final):
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(stage, ignore_errors=True)
-            stage.mkdir()
-            _write(stage / "parameters.safetensors", trained(model))
-            _write(stage / "optimizer.safetensors", tensors)
-            _write(stage / "generators.safetensors", generators())
-            _write_text(stage / "trainer_state.json", said)
-            _write_text(stage / DONE, text)
-            if final.exists():
-                shutil.rmtree(final)
-            stage.rename(final)
-            _flush(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir()
+        for name, part in parts.items():
+            _write(stage / name, part)
+        for name, text in texts.items():
+            _write_text(stage / name, text)
+        stage.rename(final)
+        _flush(folder)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
-    for old in folder.glob(f"{STEP}*"):
-        if old != final:
-            shutil.rmtree(old, ignore_errors=True)
-    return final
 
 
 def load_parameters(path: Path, model: nn.Module) -> None:
@@ -87,21 +108,26 @@ def load_parameters(path: Path, model: nn.Module) -> None:
             parameter.copy_(saved[name])
 
 
-def load_rest(path: Path, *, optimizer: Any, scheduler: Any) -> None:
-    """Puts the optimizer's and the schedule's state back."""
+def load_rest(path: Path, *, optimizer: Any, scheduler: Any, rate: float) -> None:
+    """Puts the optimizer's and the schedule's state back; another `rate` than the state's scales the schedule."""
     content = read(path)
     optimizer.load_state_dict(unflat(_read(path / "optimizer.safetensors"), content["optimizer"]))
-    if scheduler is not None and content["scheduler"] is not None:
-        scheduler.load_state_dict(content["scheduler"])
+    if scheduler is None or content["scheduler"] is None:
+        return
+    scheduler.load_state_dict(content["scheduler"])
+    if rate != content["learning_rate"]:
+        share = rate / content["learning_rate"]
+        scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+        for group in optimizer.param_groups:
+            group["lr"], group["initial_lr"] = group["lr"] * share, rate
 
 
-def load_generators(path: Path) -> None:
-    """Puts torch's generators back."""
-    for name, state in _read(path / "generators.safetensors").items():
-        if name == "cpu":
-            torch.set_rng_state(state)
-        elif torch.cuda.is_available():
-            torch.cuda.set_rng_state(state, int(name.removeprefix("cuda:")))
+def load_generators(path: Path, process: int) -> None:
+    """Puts torch's generators of a process back."""
+    saved = _read(path / "generators.safetensors")
+    torch.set_rng_state(saved[f"{process}/cpu"])
+    if f"{process}/cuda" in saved and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved[f"{process}/cuda"])
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -121,10 +147,10 @@ def trained(model: nn.Module) -> dict[str, Tensor]:
 
 
 def generators() -> dict[str, Tensor]:
-    """The states of torch's generators, by device."""
+    """The states of this process's generators, by device."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+        states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 

@@ -2,16 +2,16 @@
 
 What is ours: the loss is a sum over tokens, divided by the number of learned tokens of the whole accumulated batch over all
 processes, so that no mean of means weighs a short document's tokens more; rows come in order; a state in safetensors takes
-the place of Trainer's pickled checkpoint; a watch stops what runs away. Callbacks, trackers (`report_to`), accelerate's
-launchers and precision are Trainer's own.
+the place of Trainer's pickled checkpoint; a watch stops what runs away; validation is a scorer that is handed in, told under
+Trainer's names (`eval_...`), so that trackers and early stopping know it. Callbacks, trackers (`report_to`), accelerate's
+launchers and precision are Trainer's own, and callbacks see the real model.
 
 Five of the methods that are overridden begin with an underscore: they are how Trainer writes and reads its checkpoint, and
 there is no other way to leave its pickles out. The tests of resuming hold them to the transformers that is installed.
 """
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,78 +19,68 @@ import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from ropewalk.core.errors import InputError
 from ropewalk.tune import state
 from ropewalk.tune.batches import Rows, collate
-from ropewalk.tune.faults import DivergedError, Watch, message
-from ropewalk.tune.settings import Settings
+from ropewalk.tune.callbacks import Callbacks, Steps
+from ropewalk.tune.faults import DivergedError, Watch, message, note
+from ropewalk.tune.learner import Learner
 
 Log = Callable[[dict[str, Any]], None]
-Validate = Callable[[nn.Module, int], dict[str, float]]
-"""Held-out scores of the bare model at a step, by name."""
-
-
-def arguments(
-    settings: Settings, out: Path, *, device: str = "cpu", bfloat16: bool = False, extra: Mapping[str, Any] | None = None
-) -> TrainingArguments:
-    """Trainer's arguments for our settings; `extra` is passed on as it is (`report_to`, `push_to_hub`, `run_name`, ...)."""
-    chosen: dict[str, Any] = {
-        "output_dir": str(out),
-        "max_steps": settings.steps,
-        "per_device_train_batch_size": settings.batch_size,
-        "gradient_accumulation_steps": settings.accumulate,
-        "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        "warmup_steps": settings.warmup_steps,
-        "weight_decay": settings.weight_decay,
-        "adam_beta1": settings.beta1,
-        "adam_beta2": settings.beta2,
-        "max_grad_norm": settings.max_grad_norm,
-        "seed": settings.seed,
-        "save_strategy": "steps",
-        "save_steps": settings.save_every,
-        "save_total_limit": None,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "remove_unused_columns": False,
-        "train_sampling_strategy": "sequential",
-        "average_tokens_across_devices": True,
-        "dataloader_num_workers": 0,
-        "report_to": [],
-        "disable_tqdm": True,
-        "bf16": bfloat16,
-        "use_cpu": device == "cpu",
-        **(extra or {}),
-    }
-    return TrainingArguments(**chosen)
+Validate = Callable[[Learner, int], dict[str, float]]
+"""Held-out scores of the bare model at a step, by length."""
 
 
 class Tuner(Trainer):  # type: ignore[misc]
     """Trains a `Learner` on `Rows`, writes its state below `states`, and tells every step to `log`."""
 
     def __init__(
-        self, learner: nn.Module, args: TrainingArguments, rows: Rows, *, states: Path, log: Log | None = None,
-        validate: Validate | None = None, validate_every: int = 0, callbacks: Sequence[TrainerCallback] = (),
+        self, learner: Learner, args: TrainingArguments, rows: Rows, *, states: Path, log: Log | None = None,
+        validate: Validate | None = None, metric: str = "loss", callbacks: Sequence[TrainerCallback] = (),
     ) -> None:  # fmt: skip
-        super().__init__(model=learner, args=args, train_dataset=rows, data_collator=collate, callbacks=[*callbacks])
+        """`metric` names the validation's scores, in trackers and for early stopping."""
+        # Validation is ours, but Trainer asks for some data set where it is to happen.
+        super().__init__(model=learner, args=args, train_dataset=rows, eval_dataset=rows, data_collator=collate)
         self.rows, self.states, self.told = rows, states, log
         self.watch = Watch()
-        self.validate, self.validate_every = validate, validate_every
-        # The loss is divided by the labels of the whole batch here, so Trainer is to count them and divide no more.
+        self.validate, self.metric = validate, metric
+        # The loss is divided by the labels of the whole batch here, so Trainer is to count them and divide no more; a row's
+        # first label is never learned.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+        self._loss_shifts_labels = True
         self._losses: list[Tensor] = []
+        self._before: dict[str, Tensor] | None = None
         # Results go to stdout, and a step's line is none.
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Steps(self))
+        self._hand_over([Steps(self), *self.callback_handler.callbacks], callbacks)
+
+    def _hand_over(self, own: Sequence[TrainerCallback], users: Sequence[TrainerCallback]) -> None:
+        """Callbacks are given the real model from the beginning, so the users' are added after Trainer's are made."""
+        self.callback_handler = Callbacks(own, self.model.model, self.callback_handler, self.accelerator.autocast)
+        for callback in users:
+            self.add_callback(callback)
+            added = self.callback_handler.callbacks[-1]
+            added.on_init_end(self.args, self.state, self.control, model=self.callback_handler.model)
 
     def go(self) -> None:
-        """Trains to the end, from the newest state where there is one."""
+        """Trains to the end, from the newest state where there is one. Raises `InputError` for other processes than those
+        the state was written by."""
         newest = state.latest(self.states)
-        if newest is not None and state.read(newest)["step"] >= self.args.max_steps:
+        content = None if newest is None else state.read(newest)
+        if newest is None or content is None:
+            self.train()
+            return
+        if content["processes"] != self.args.world_size:
+            raise InputError(
+                f"the run was begun by {content['processes']} processes, and this is one of {self.args.world_size}; "
+                f"start {content['processes']} of them, or begin anew with --force"
+            )
+        if content["finished"]:
             # Killed between the last step and the writing of the result.
             state.load_parameters(newest, self.model)
             return
-        self.train(resume_from_checkpoint=None if newest is None else str(newest))
+        self.train(resume_from_checkpoint=str(newest))
 
     # --- the loss -------------------------------------------------------------------------------------------------------
 
@@ -111,6 +101,10 @@ class Tuner(Trainer):  # type: ignore[misc]
         self._losses.append(loss)
         return loss
 
+    def begin(self) -> None:
+        """Before a step: what its dropout will draw from is kept, for a state that is written where the step fails."""
+        self._before = state.generators()
+
     def judge(self) -> None:
         """Before a step is taken: raises `DivergedError`, the state saved, where loss or gradients are not to be trusted."""
         loss = torch.stack(self._losses).sum()
@@ -121,23 +115,79 @@ class Tuner(Trainer):  # type: ignore[misc]
         if fault is None and not all(bool(torch.isfinite(grad).all()) for grad in grads):
             fault = "a gradient is not finite"
         if fault is not None:
-            self.save_state()
-            raise DivergedError(message(fault, self.state.global_step + 1, self._rows_of_step(), str(self.states)))
+            self.save_state(fault=fault)
+            raise DivergedError(message(fault, self.state.global_step + 1, self._rows_of_step(), self.states))
 
     def _rows_of_step(self) -> str:
         per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         low = self.state.global_step * per_step
         return self.rows.describe(low, low + per_step)
 
+    def tell(self, line: dict[str, Any]) -> None:
+        """A line for the log, from one process."""
+        if self.told is not None and self.is_world_process_zero():
+            self.told(line)
+
+    # --- validation -----------------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The scorer's scores: `eval_loss_LENGTH` for each length, and `eval_loss` for the longest."""
+        assert self.validate is not None, "validation without a scorer"
+        step = self.state.global_step
+        self.model.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            scores = self.validate(self.model, step)
+        self.model.train()
+        if self.accelerator.num_processes > 1:
+            # All decide by the same numbers, to the last bit: one that stops early alone would leave the others waiting.
+            told = torch.tensor(list(scores.values()), dtype=torch.float64, device=self.accelerator.device)
+            first = self.accelerator.gather(told[None])[0].tolist()
+            scores = dict(zip(scores, first, strict=True))
+        self.tell({"step": step, "validation": scores})
+        name = f"{metric_key_prefix}_{self.metric}"
+        metrics = {f"{name}_{length}": score for length, score in scores.items()}
+        metrics[name] = scores[max(scores, key=int)]
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
     # --- the state ------------------------------------------------------------------------------------------------------
 
-    def save_state(self) -> None:
-        """Writes our state, in place of Trainer's own (`Trainer.save_state` writes its progress alone)."""
-        if self.args.should_save:
+    def save_state(self, *, fault: str | None = None) -> None:
+        """Writes our state, in place of Trainer's own (`Trainer.save_state` writes its progress alone).
+
+        With a `fault` it is the state before the failed step, and the one before it stays.
+        """
+        generators = self._of_all(state.generators() if fault is None or self._before is None else self._before)
+        if self.is_world_process_zero():
+            if fault is not None:
+                note(self.states, self.state.global_step, fault, self.args.learning_rate)
+            self.state.stateful_callbacks = self.callback_handler.exported(self.control)
+            finished = self.state.global_step >= self.args.max_steps or (fault is None and self.control.should_training_stop)
             state.save(
                 self.states, self.state.global_step, model=self.model, optimizer=self.optimizer,
                 scheduler=self.lr_scheduler, watch=self.watch.to_dict(), trainer=dataclasses.asdict(self.state),
+                generators=generators, processes=self.args.world_size, rate=self.args.learning_rate, finished=finished,
+                keep=fault is not None,
             )  # fmt: skip
+        self.accelerator.wait_for_everyone()
+
+    def _of_all(self, generators: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The generators of every process, by process and device."""
+        if self.args.world_size == 1:
+            return {f"0/{name}": value for name, value in generators.items()}
+        found = {}
+        for name, value in generators.items():
+            gathered = self.accelerator.gather(value.to(self.accelerator.device)[None])
+            found |= {f"{rank}/{name}": row.cpu() for rank, row in enumerate(gathered)}
+        return found
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The real model, as `save_pretrained` writes it."""
+        if self.is_world_process_zero():
+            self.model.model.save_pretrained(output_dir or self.args.output_dir)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.save_state()
@@ -148,56 +198,12 @@ class Tuner(Trainer):  # type: ignore[misc]
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             path = Path(checkpoint)
-            state.load_rest(path, optimizer=self.optimizer, scheduler=self.lr_scheduler)
+            state.load_rest(path, optimizer=self.optimizer, scheduler=self.lr_scheduler, rate=self.args.learning_rate)
             self.watch = Watch(state.read(path)["watch"])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            state.load_generators(Path(checkpoint))
+            state.load_generators(Path(checkpoint), self.args.process_index)
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         """Nothing: float16 with a scaler is not offered."""
-
-
-class _Steps(TrainerCallback):  # type: ignore[misc]
-    """Judges a step before it is taken, tells its log, and validates."""
-
-    def __init__(self, tuner: Tuner) -> None:
-        self.tuner = tuner
-
-    def on_pre_optimizer_step(self, args: Any, trainer_state: Any, control: Any, **kwargs: Any) -> None:
-        """Between the gradients and the step."""
-        self.tuner.judge()
-
-    def on_log(self, args: Any, trainer_state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """One line for each step; the summary at the end has other keys and is left out."""
-        if self.tuner.told is not None and logs and "loss" in logs and trainer_state.is_world_process_zero:
-            kept = {key: logs[key] for key in ("loss", "grad_norm", "learning_rate") if key in logs}
-            self.tuner.told({"step": trainer_state.global_step, **kept})
-
-    def on_step_end(self, args: Any, trainer_state: Any, control: Any, **kwargs: Any) -> None:
-        """Validation, where it is asked for: every so many steps and at the last one."""
-        tuner, step = self.tuner, trainer_state.global_step
-        every = tuner.validate_every
-        if tuner.validate is None or not (step == args.max_steps or (every and step % every == 0)):
-            return
-        model = tuner.model
-        model.eval()
-        with torch.no_grad():
-            scores = tuner.validate(model, step)
-        model.train()
-        if tuner.told is not None and trainer_state.is_world_process_zero:
-            tuner.told({"step": step, "validation": scores})
-
-
-def steps_told(path: Path, upto: int) -> list[dict[str, Any]]:
-    """The lines of a log up to a step; half a line at its end, and what was told after the last state, are left out."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            told = json.loads(line)
-        except ValueError:
-            continue
-        if told["step"] <= upto:
-            kept.append(told)
-    return kept

@@ -15,7 +15,7 @@ from ropewalk.tune.faults import DivergedError, Watch
 
 
 class Spoil(TrainerCallback):
-    """From a step on, the loss or the gradients are multiplied."""
+    """From a step on, the last hidden states or the gradients are multiplied."""
 
     def __init__(self, step: int, by: float, *, gradients: bool = False) -> None:
         self.step, self.by, self.gradients = step, by, gradients
@@ -26,15 +26,15 @@ class Spoil(TrainerCallback):
         if self.gradients:
             next(model.parameters()).register_hook(lambda grad: grad * self.by)
         else:
-            model.register_forward_hook(lambda *call: {"loss": call[2]["loss"] * self.by})
+            model.get_decoder().norm.register_forward_hook(lambda *call: call[2] * self.by)
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (Spoil(3, math.nan), "the loss is nan"),
-        (Spoil(3, math.inf), "the loss is inf"),
         (Spoil(3, math.nan, gradients=True), "a gradient is not finite"),
+        (Spoil(3, math.inf, gradients=True), "a gradient is not finite"),
     ],
 )
 def test_nothing_that_is_not_finite_reaches_a_parameter(spoil: Spoil, words: str, tune: Tune, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from streams import Unequal
 
 from ropewalk.attention.registered import put_on
 from ropewalk.hosts import live
+from ropewalk.tune.arguments import arguments
 from ropewalk.tune.batches import Rows
 from ropewalk.tune.learner import Learner
 from ropewalk.tune.settings import Settings, Stage
-from ropewalk.tune.trainer import Tuner, arguments
+from ropewalk.tune.trainer import Tuner
 
 
 def main(source: str, out: str, accumulate: int) -> None:
