@@ -22,8 +22,12 @@ class Callbacks(CallbackHandler):  # type: ignore[misc]
     """Calls each callback with the real model."""
 
     def __init__(
-        self, callbacks: Sequence[TrainerCallback], model: nn.Module, before: Any, precision: Callable[[], AbstractContextManager[Any]]
-    ) -> None:  # fmt: skip
+        self,
+        callbacks: Sequence[TrainerCallback],
+        model: nn.Module,
+        before: Any,
+        precision: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
         """`before` is the handler that Trainer made; `precision` makes the run's autocast."""
         self.real, self.precision = model, precision
         super().__init__(callbacks, model, before.processing_class, before.optimizer, before.lr_scheduler)

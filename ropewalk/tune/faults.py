@@ -104,7 +104,7 @@ def message(fault: str, step: int, rows: str, states: Path) -> str:
     sound = before(states)
     since = 0 if sound is None else state.read(sound)["step"]
     return (
-        f"training stopped before step {step} was taken: {fault} (rows {rows}); the state before it is in {states}; give the "
-        f"same command with --resume and a lower --learning-rate, which goes on from step {since}, or take those rows out of "
-        "the data and begin anew with --force"
+        f"training stopped before step {step} was taken: {fault} (rows {rows}); the state before it is in {states}; give "
+        f"the same command with --resume and a lower --learning-rate, which goes on from step {since}, or take those rows "
+        "out of the data and begin anew with --force"
     )

@@ -7,8 +7,8 @@
                       trainer_state.json       what Trainer and its callbacks know of their progress
     state/fault.json                           where the watch stopped the run, see `ropewalk.tune.faults`
 
-A folder is written under another name, flushed, and renamed; older ones go when it is there, and one that is there already is
-never touched. So a kill at any point, or a full disk, leaves the last whole state. A state before a fault leaves the one
+A folder is written under another name, flushed, and renamed; older ones go when it is there, and one that is there already
+is never touched. So a kill at any point, or a full disk, leaves the last whole state. A state before a fault leaves the one
 before it, from which another rate can go on. Trainer's own checkpoint is not used: parts of it are pickles, and opening one
 runs it.
 

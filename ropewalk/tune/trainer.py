@@ -34,6 +34,9 @@ Validate = Callable[[Learner, int], dict[str, float]]
 class Tuner(Trainer):  # type: ignore[misc]
     """Trains a `Learner` on `Rows`, writes its state below `states`, and tells every step to `log`."""
 
+    callback_handler: Any
+    control: Any
+
     def __init__(
         self, learner: Learner, args: TrainingArguments, rows: Rows, *, states: Path, log: Log | None = None,
         validate: Validate | None = None, metric: str = "loss", callbacks: Sequence[TrainerCallback] = (),
@@ -178,7 +181,7 @@ class Tuner(Trainer):  # type: ignore[misc]
         """The generators of every process, by process and device."""
         if self.args.world_size == 1:
             return {f"0/{name}": value for name, value in generators.items()}
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, value in generators.items():
             gathered = self.accelerator.gather(value.to(self.accelerator.device)[None])
             found |= {f"{rank}/{name}": row.cpu() for rank, row in enumerate(gathered)}
