@@ -50,7 +50,7 @@ def step(model: Any, optimizer: Any, row: Any, setting: Any) -> tuple[float, flo
     from ropewalk.tune.loss import summed_loss
 
     began = time.perf_counter()
-    with put_on(model, setting):
+    with put_on(model, setting and setting.at(row.shape[1])):
         document = torch.zeros_like(row)
         hidden = model.get_decoder()(row, document_ids=document, use_cache=False).last_hidden_state
         # Our own loop: torch 2.13's operator took 60 times longer in bfloat16 on a CPU, and would hide the rest.
@@ -71,7 +71,7 @@ def operations(model: Any, length: int, setting: Any) -> dict[str, float]:
     """Operations of one step, by arithmetic."""
     layers = sum(weight.numel() for name, weight in model.named_parameters() if ".layers." in name and weight.ndim == 2)
     config = model.config
-    parts = setting.parts(length, 0) if setting else [(((0, length),),)]
+    parts = setting.parts([length], 0) if setting else [(((0, length),),)]
     pairs = num_pairs(parts) * config.num_hidden_layers * config.num_attention_heads * config.head_dim
     linear = length * (8 * layers + 6 * config.vocab_size * config.hidden_size)
     return {"linear": float(linear), "attention": 18.0 * pairs, "all": linear + 18.0 * pairs}

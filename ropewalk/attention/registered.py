@@ -1,9 +1,9 @@
 """Attention inside documents, and shifted sparse attention, under names in transformers' registries.
 
-`ropewalk_packed` is causal attention inside the documents of a row. `ropewalk_s2` is shifted sparse too while a module is
-in training mode; in evaluation it is `ropewalk_packed`, because reading is always full attention. (To read with the training
-pattern, call the model in training mode under `no_grad`.) Settings other than the defaults have names of their own, which
-`put_on` makes; so the config always says what is on, and a copied model keeps it.
+`ropewalk_packed` is causal attention inside the documents of a row. `ropewalk_s2_1024` is shifted sparse too, in groups of
+1,024 tokens, while a module is in training mode; in evaluation it is `ropewalk_packed`, because reading is always full
+attention. (To read with the training pattern, call the model in training mode under `no_grad`.) Every setting has a name of
+its own, which `put_on` makes; so the config always says what is on, and a copied model keeps it.
 
 Documents are told apart by `document_ids` [B, T] among the keywords of the model's forward, never by position ids: positions
 that jump inside a document (PoSE, randomized) look like packs to transformers, whose own mask then hides each chunk from the
@@ -16,7 +16,7 @@ What a layer wants beyond causal attention (a window, sinks, soft-capping, a bia
 Given up: `output_attentions`, and full-graph compilation where document ids are read.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
@@ -25,12 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from ropewalk.attention.documents import Ends, EndsOfBatch
-from ropewalk.attention.segments import Segments, attend, until, within
+from ropewalk.attention.segments import Segments, attend, until
 from ropewalk.attention.shifted import Shifted
 from ropewalk.core.errors import InputError, UnsupportedError
 
 PACKED = "ropewalk_packed"
-SHIFTED = "ropewalk_s2"
 FULL_LAYER = "full_attention"
 """What transformers' `layer_types` calls a layer that sees the whole text."""
 REFUSED = {
@@ -45,23 +44,31 @@ REFUSED = {
 
 
 def register(shifted: Shifted | None = None) -> str:
-    """Puts `ropewalk_packed`, `ropewalk_s2` and the name of `shifted` into the registries, as often as called; returns the
-    name that carries `shifted`, or else `ropewalk_packed`."""
+    """Puts the name of `shifted`, or else `ropewalk_packed`, into the registries, as often as called, and returns it.
+
+    Raises `InputError` for groups that are a share: a batch does not say of how much.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    for name, setting in {PACKED: None, SHIFTED: Shifted(), **({shifted.name: shifted} if shifted else {})}.items():
-        if name not in AttentionInterface._global_mapping:
-            AttentionInterface.register(name, partial(forward, setting, EndsOfBatch()))
-            AttentionMaskInterface.register(name, mask)
-    return shifted.name if shifted else PACKED
+    if shifted is not None and isinstance(shifted.group, float):
+        raise InputError(
+            f"group is {shifted.group:g}, a share of rows whose length is not said; give a whole number of tokens, or "
+            "Shifted(...).at(window)"
+        )
+    name = PACKED if shifted is None else shifted.name
+    if name not in AttentionInterface._global_mapping:
+        AttentionInterface.register(name, partial(forward, shifted, EndsOfBatch()))
+        AttentionMaskInterface.register(name, mask)
+    return name
 
 
 @contextmanager
 def put_on(model: nn.Module, shifted: Shifted | None = None) -> Iterator[nn.Module]:
-    """`with put_on(model, Shifted()): ...` runs the model's language layers with our attention, and what was there before
-    afterwards. Without `shifted` it is attention inside documents only.
+    """`with put_on(model, Shifted(group=1024)): ...` runs the model's language layers with our attention, and what was there
+    before afterwards. Without `shifted` it is attention inside documents only.
 
-    Raises `UnsupportedError` where some layer is not plain causal attention over the whole text.
+    Raises `UnsupportedError` where some layer is not plain causal attention over the whole text, `InputError` for groups
+    that are a share.
     """
     host: Any = model
     text = host.config.get_text_config(decoder=True)
@@ -124,16 +131,17 @@ def forward(
     ends = ends_of_batch(document_ids, real, num_rows=query.shape[0], length=length)
     layer = int(getattr(module, "layer_idx", 0) or 0)
     now = shifted if module.training else None
-    layouts = [layout(now, length, layer % 2, row) for row in ends]
+    cuts = [layout(now, layer % 2, row) for row in ends]
+    # Rows whose documents are one group each have one part: the same for all heads, beside rows that have two.
+    parts = max(len(cut) for cut in cuts)
+    layouts = [cut if len(cut) == parts else cut * parts for cut in cuts]
     return attend(query, key, value, layouts, scale=scaling, dropout=dropout), None
 
 
 @lru_cache(maxsize=256)
-def layout(shifted: Shifted | None, length: int, layer: int, ends: Ends) -> Sequence[Segments]:
+def layout(shifted: Shifted | None, layer: int, ends: Ends) -> tuple[Segments, ...]:
     """The segments of one row, for each part of the heads."""
-    if shifted is None:
-        return (until(ends),)
-    return tuple(within(part, ends) for part in shifted.parts(length, layer))
+    return (until(ends),) if shifted is None else shifted.parts(ends, layer)
 
 
 def refuse_more_than_causal(module: nn.Module, others: dict[str, Any], seen: int) -> None:

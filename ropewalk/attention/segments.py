@@ -38,17 +38,6 @@ def until(ends: Sequence[int]) -> Segments:
     return tuple(((start, end),) for start, end in zip((0, *ends[:-1]), ends, strict=True))
 
 
-def within(segments: Segments, ends: Sequence[int]) -> Segments:
-    """`segments` cut so that none reaches over one of `ends`: groups inside documents."""
-    parts: list[Segment] = []
-    for segment in segments:
-        for start, end in zip((0, *ends[:-1]), ends, strict=True):
-            kept = tuple((max(a, start), min(b, end)) for a, b in segment if max(a, start) < min(b, end))
-            if kept:
-                parts.append(kept)
-    return tuple(parts)
-
-
 def attend(
     query: Tensor,
     key: Tensor,

@@ -8,7 +8,7 @@ DIR/card.json  log.jsonl      what was asked, and a line for each step
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ropewalk.attention.registered import put_on
 from ropewalk.core.errors import MachineError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Plan
@@ -25,6 +24,7 @@ from ropewalk.core.run import Run
 from ropewalk.hosts import folder, live
 from ropewalk.tune import faults, state
 from ropewalk.tune.arguments import arguments
+from ropewalk.tune.attention import StageAttention
 from ropewalk.tune.batches import Rows, Stream
 from ropewalk.tune.callbacks import steps_told
 from ropewalk.tune.learner import Learner
@@ -89,10 +89,10 @@ class Job:
                 self.progress.say(note)
         with self.progress.task("loading the model"):
             model, _ = self._build(start)
-        with self._attention(model):
+        with StageAttention(model, self.settings) as attention:
             learner = self._dressed(model)
             with self.progress.task("training") as shown:
-                self._train(learner, run, states, shown)
+                self._train(learner, run, states, shown, attention)
         with self.progress.task("writing"):
             self._write(learner.model, run.path, start)
         shutil.rmtree(states, ignore_errors=True)
@@ -105,9 +105,6 @@ class Job:
         return live.build(
             self.checkpoint.path, start, dtype=held, device=self.device, four_bits=self.settings.recipe == "qlora"
         )  # fmt: skip
-
-    def _attention(self, model: Any) -> Any:
-        return nullcontext() if self.settings.attention == "own" else put_on(model, self.settings.shifted)
 
     def _dressed(self, model: Any) -> Learner:
         settings = self.settings
@@ -126,7 +123,7 @@ class Job:
         self.progress.say(f"{trained:,} of {total:,} parameters train")
         return learner
 
-    def _train(self, learner: Learner, run: Run, states: Path, shown: Progress) -> None:
+    def _train(self, learner: Learner, run: Run, states: Path, shown: Progress, attention: StageAttention) -> None:
         settings = self.settings
         faults.leave(states, settings.learning_rate)
         newest = state.latest(states)
@@ -143,7 +140,7 @@ class Job:
         rows = Rows(settings, self.streams, processes=args.world_size)
         tuner = Tuner(
             learner, args, rows, states=states, log=log, validate=self._validate(),
-            metric=getattr(self.scorer, "metric", "loss"), callbacks=self.callbacks,
+            metric=getattr(self.scorer, "metric", "loss"), callbacks=[attention, *self.callbacks],
         )  # fmt: skip
         with accumulation_in_order():
             tuner.go()

@@ -9,7 +9,7 @@ from attention_models import VOCABULARY, close, documents, gradients, ids, llama
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ropewalk.attention.registered import PACKED, SHIFTED, put_on, register
+from ropewalk.attention.registered import PACKED, put_on, register
 from ropewalk.attention.shifted import Shifted
 
 
@@ -18,18 +18,20 @@ def test_a_single_document_is_full_attention(model: Any, training: bool) -> None
     row = ids(2, 19)
     model.train(training)
     plain = model(row, use_cache=False).logits
-    for setting in (None, Shifted(group=1.0), *([] if training else [Shifted()])):
+    for setting in (None, Shifted(group=19), *([] if training else [Shifted(group=5)])):
         with put_on(model, setting):
             assert close(model(row, use_cache=False).logits, plain)
 
 
-@pytest.mark.parametrize("setting", [Shifted(), Shifted(group=3), Shifted(pattern="layers"), Shifted(wrap="swap")])
+@pytest.mark.parametrize(
+    "setting", [Shifted(group=4), Shifted(group=3), Shifted(group=4, pattern="layers"), Shifted(group=4, wrap="swap")]
+)
 def test_training_never_sees_the_future(model: Any, setting: Shifted) -> None:
     model.train()
     row = ids(1, 13)
     with put_on(model, setting):
         assert not any(sees(model, row, early, late) for early in range(13) for late in range(early + 1, 13))
-    with put_on(model, Shifted(wrap="rolled")):
+    with put_on(model, Shifted(group=4, wrap="rolled")):
         assert sees(model, row, 0, 12)
 
 
@@ -97,10 +99,11 @@ def products(model: Any, row: Tensor, **given: Any) -> int:
     ("setting", "lengths", "share"),
     [
         # Squares over the square of the row: four groups; three and two halves where shifted; documents.
-        (Shifted(), [64], (4 / 16 + 3 / 16 + 2 / 64) / 2),
-        (Shifted(pattern="unshifted"), [64], 1 / 4),
+        (Shifted(group=16), [64], (4 / 16 + 3 / 16 + 2 / 64) / 2),
+        (Shifted(group=16, pattern="unshifted"), [64], 1 / 4),
         (None, [16, 48], (1 + 9) / 16),
-        (Shifted(), [32, 32], (4 / 16 + 2 / 16 + 4 / 64) / 2),
+        (Shifted(group=16), [32, 32], (4 / 16 + 2 / 16 + 4 / 64) / 2),
+        (Shifted(group=16), [40, 24], (2 + 1 / 4 + 1 + 1 / 4) / 16),
     ],
 )
 def test_what_is_not_seen_is_not_computed(model: Any, setting: Any, lengths: list[int], share: float) -> None:
@@ -149,9 +152,10 @@ def test_registering_twice_changes_nothing() -> None:
     from transformers import AttentionInterface
 
     assert register() == PACKED
-    before = AttentionInterface._global_mapping[SHIFTED]
-    assert register(Shifted()) == SHIFTED
-    assert AttentionInterface._global_mapping[SHIFTED] is before
+    assert register(Shifted(group=6)) == "ropewalk_s2_6"
+    before = AttentionInterface._global_mapping["ropewalk_s2_6"]
+    assert register(Shifted(group=6)) == "ropewalk_s2_6"
+    assert AttentionInterface._global_mapping["ropewalk_s2_6"] is before
 
 
 def test_the_setting_is_taken_off_after_an_error_and_kept_by_a_copy(model: Any) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ropewalk.attention import segments
-from ropewalk.attention.segments import until, within
+from ropewalk.attention.segments import until
 from ropewalk.attention.shifted import Shifted
 from ropewalk.core.errors import UnsupportedError
 
@@ -72,13 +72,13 @@ def test_fast_equals_naive_in_value_and_gradient(layout: str, shape: str) -> Non
 
 @pytest.mark.parametrize("length", [1, 2, 3, 17, 33, 64])
 def test_odd_lengths(length: int) -> None:
-    layouts = [list(Shifted().parts(length, 0))]
+    layouts = [list(Shifted().parts([length], 0))]
     assert agree(inputs(1, (4, 2), length, dtype=torch.float64), layouts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_every_dtype(dtype: torch.dtype) -> None:
-    layouts = [list(Shifted().parts(37, 0)), [until([7, 37])] * 2]
+    layouts = [list(Shifted().parts([37], 0)), [until([7, 37])] * 2]
     assert agree(inputs(2, (4, 2), 37, dtype=dtype), layouts)
 
 
@@ -158,13 +158,8 @@ def test_parts_need_as_many_heads() -> None:
         segments.attend(*given, [[until([8]), until([4, 8])]])
 
 
-def test_groups_are_cut_where_documents_end() -> None:
-    assert within(until([4, 8]), [3, 8]) == (((0, 3),), ((3, 4),), ((4, 8),))
-    assert within((((6, 10), (0, 2)), ((2, 6),)), [1, 10]) == (((0, 1),), ((6, 10), (1, 2)), ((2, 6),))
-
-
-def test_cutting_never_loses_a_token() -> None:
-    for group, ends in itertools.product((2, 3, 5), ([11], [1, 11], [4, 5, 11])):
-        for part in Shifted(group=group, wrap="rolled").parts(11, 0):
-            cut = within(part, ends)
-            assert sorted(t for segment in cut for a, b in segment for t in range(a, b)) == list(range(11))
+def test_no_token_of_a_pack_is_lost() -> None:
+    wraps = ("separate", "swap", "rolled")
+    for group, ends, wrap in itertools.product((2, 3, 5), ([11], [1, 11], [4, 5, 11]), wraps):
+        for part in Shifted(group=group, wrap=wrap).parts(ends, 0):  # type: ignore[arg-type]
+            assert sorted(t for segment in part for a, b in segment for t in range(a, b)) == list(range(11))
