@@ -1,0 +1,228 @@
+"""The bytes of a training step, by arithmetic: weights, gradients, AdamW, what is kept for the backward pass, one layer's work.
+
+Symbols: T tokens of one forward pass (rows times window), h hidden, f intermediate, q and k the widths of queries and keys
+(heads times their size), V vocabulary, L layers, a bytes of an activation (4, or 2 under autocast), r bytes of the residual
+stream (4: a sum of float32 and bfloat16 is float32).
+
+- A layer keeps for its backward pass, elements of a token: its input, the first norm's quotient and result (3h), rotated
+  queries and the attention's output (2q), rotated keys and values (2k), the same three of the second norm (3h), and of a
+  gated MLP the gate before and after its function, the other branch, and their product (4f; without a gate 2f). With
+  q = h this is Korthikanti et al.'s count (arXiv:2205.05198, section 4.1) redone for a Llama block with fused attention.
+  What only a frozen weight would need is not kept: its input (MLP) and the norm's quotient.
+- A checkpointed layer keeps its input alone, h; with selective checkpointing also the attention's output and its
+  log-sum-exp, q + heads. Its backward pass first makes all of the above.
+- On top of it, in the MLP's backward pass, where most is held: gradients of product and both branches less the product (2f),
+  of the residual stream (h), and of one weight (hf).
+- Going backward from the last layer, kept tensors go and gradients of weights come, so the peak is the largest sum over the
+  layers; it is at the last layer for long rows, T h > parameters of a layer, and at the first for short ones.
+- The head: its input apart from ignored tokens (h), that input's gradient (h), the weight's gradient (V h) and one chunk of
+  logits, never T V.
+- AdamW: two moments in float32 for each trained parameter, 8 bytes, from the first step on.
+
+Given up: mixtures of experts, recurrent layers, several devices, quantised bases, what an allocator wastes, and the process
+itself before the model (`RUNTIME`). The tests hold the sum to peaks that were counted allocation by allocation.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+GIGABYTE = 1024**3
+CHUNK = 64 * 1024 * 1024
+"""Float32 logits of one chunk of our loop, bytes."""
+RUNTIME = 450 * 1024 * 1024
+"""What a process takes before the model: Python and libraries. Measured: 0.4 GB with torch 2.13 on a CPU."""
+LONGEST_TRIED = 2**28
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """The sizes of a dense transformer."""
+
+    hidden: int
+    intermediate: int
+    num_layers: int
+    num_heads: int
+    query: int
+    """Width of all queries of a token: heads times their size."""
+    key: int
+    """Width of all keys of a token."""
+    vocabulary: int
+    tied: bool
+    """Whether the head is the embedding."""
+    gated: bool = True
+    """Whether the MLP has a gate, as in Llama."""
+
+    @property
+    def layer_parameters(self) -> int:
+        """Weights of a layer; biases and norms of heads are left out, being below a thousandth."""
+        mlp = (3 if self.gated else 2) * self.hidden * self.intermediate
+        return 2 * self.hidden * self.query + 2 * self.hidden * self.key + mlp + 2 * self.hidden
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Weights of the embedding, or of the head."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def num_parameters(self) -> int:
+        """All weights, tied ones once."""
+        return self.num_layers * self.layer_parameters + (1 if self.tied else 2) * self.embedding_parameters + self.hidden
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What of a run decides its bytes."""
+
+    recipe: str = "full"
+    """`full`; `lora`: adapters alone; any other: adapters with embeddings and norms."""
+    rank: int = 8
+    half: bool = False
+    """Products in bfloat16 by autocast; adapters then stand on a base that is held in bfloat16."""
+    checkpoint_every: int = 1
+    """Every so manieth layer is checkpointed, the first one first; 0 checkpoints none."""
+    selective: bool = False
+    """Checkpointed layers keep their attention's output."""
+    accumulated: bool = False
+    """Whether a pass finds the gradients of another one before it."""
+
+    def checkpoints(self, layer: int) -> bool:
+        """Whether a layer, counted from 0, is checkpointed."""
+        return bool(self.checkpoint_every) and layer % self.checkpoint_every == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Bytes of a step where most is held."""
+
+    parameters: int
+    optimizer: int
+    gradients: int
+    """Of weights, those that are there at the peak."""
+    kept: int
+    """Activations kept for the backward pass."""
+    work: int
+    """What one layer, or the head, makes and gives back."""
+    runtime: int = RUNTIME
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.parameters + self.optimizer + self.gradients + self.kept + self.work + self.runtime
+
+    def words(self) -> str:
+        """The parts in gigabytes, in words."""
+        parts = {
+            "weights": self.parameters, "AdamW": self.optimizer, "gradients": self.gradients,
+            "kept activations": self.kept, "one layer's work": self.work, "the process": self.runtime,
+        }  # fmt: skip
+        return ", ".join(f"{name} {value / GIGABYTE:.1f}" for name, value in parts.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Trained and all parameters of the three places that a recipe tells apart, and bytes of a weight."""
+
+    layer: int
+    """Trained parameters of a layer."""
+    ends: int
+    """Trained parameters of embedding, head and last norm."""
+    held: int
+    """Bytes of all weights."""
+
+
+def parts(sizes: Sizes, training: Training) -> Parts:
+    """What trains and what is held. Adapters are on queries, keys, values and the output, r (in + out) each."""
+    ends = (1 if sizes.tied else 2) * sizes.embedding_parameters
+    if training.recipe == "full":
+        return Parts(layer=sizes.layer_parameters, ends=ends + sizes.hidden, held=4 * sizes.num_parameters)
+    adapters = training.rank * (4 * sizes.hidden + 2 * sizes.query + 2 * sizes.key)
+    base = (2 if training.half else 4) * sizes.num_parameters
+    if training.recipe == "lora":
+        return Parts(layer=adapters, ends=0, held=base + 4 * sizes.num_layers * adapters)
+    # PEFT trains a copy of each whole module and keeps the original.
+    layer = adapters + 2 * sizes.hidden
+    ends += sizes.hidden
+    return Parts(layer=layer, ends=ends, held=base + 4 * (sizes.num_layers * layer + ends))
+
+
+def layer_bytes(sizes: Sizes, training: Training) -> tuple[int, int]:
+    """Bytes of a token that a layer keeps for its backward pass, and those that the pass makes on top."""
+    wide, narrow = 4, 2 if training.half else 4
+    full, norms = training.recipe == "full", training.recipe != "lora"
+    residual = 2 + (2 if norms else 0)
+    # Results of norms that linear layers read: one of each norm; under autocast each reader keeps its own cast.
+    inputs = (3 if training.half else 1) + ((2 if training.half else 1) if full else 0)
+    branches = (3 if sizes.gated else 1) + (1 if full else 0)
+    kept = wide * residual * sizes.hidden + narrow * (
+        inputs * sizes.hidden + 2 * sizes.query + 2 * sizes.key + branches * sizes.intermediate
+    )
+    # Where the product is not kept, none of it goes before its branches' gradients come.
+    more = (2 if sizes.gated else 1) + (0 if full else 1)
+    return kept + 4 * sizes.num_heads, narrow * more * sizes.intermediate + wide * sizes.hidden
+
+
+def budget(sizes: Sizes, training: Training, tokens: int, *, runtime: int = RUNTIME) -> Budget:
+    """The bytes of a step with `tokens` in each forward pass, at its peak, from the second step on."""
+    counted = parts(sizes, training)
+    trained = sizes.num_layers * counted.layer + counted.ends
+    whole = 4 * trained
+    saved, more = layer_bytes(sizes, training)
+    own = 4 * sizes.hidden + ((2 if training.half else 4) * sizes.query + 4 * sizes.num_heads if training.selective else 0)
+    # Cosines and sines, and four integers of a token, stay the whole time.
+    always = tokens * (8 * max(1, sizes.query // sizes.num_heads) + 32)
+    full = training.recipe == "full"
+    # Autocast's copies of a layer's weights, and a gradient of one of them in flight.
+    copies = 2 * sizes.layer_parameters if training.half and full else 0
+    flying = copies + (4 * sizes.hidden * sizes.intermediate if full else 0)
+    head_grads = 4 * (sizes.embedding_parameters if counted.ends else 0)
+    moments = [(head_grads if not training.accumulated else whole, always, _head(sizes, training, tokens))]
+    below = 0
+    for layer in range(sizes.num_layers):
+        checkpointed = training.checkpoints(layer)
+        after = 4 * counted.layer * (sizes.num_layers - 1 - layer) + head_grads
+        again = saved - 4 * sizes.hidden if checkpointed else 0
+        below += tokens * own if checkpointed else tokens * saved + copies
+        work = tokens * (again + more) + flying
+        moments.append((whole if training.accumulated else after, below + always, work))
+    # The head runs while everything is kept; the embedding's own gradient is made last, beside the head's where they are tied.
+    moments[0] = (moments[0][0], below + always, moments[0][2])
+    moments.append((whole, always, 4 * sizes.embedding_parameters if counted.ends else 0))
+    gradients, kept, work = max(moments, key=sum)
+    return Budget(
+        parameters=counted.held, optimizer=8 * trained, gradients=gradients, kept=kept, work=work, runtime=runtime
+    )  # fmt: skip
+
+
+def _head(sizes: Sizes, training: Training, tokens: int) -> int:
+    """The last norm and the chunked loss, without the gradient of its weight, which is counted as one."""
+    if training.half and training.recipe == "lora":
+        # Hidden states come in bfloat16, so it is our loop: logits, in float32, their logarithms, their gradient.
+        chunk = min(CHUNK, 4 * tokens * sizes.vocabulary)
+        return tokens * sizes.hidden * (4 + 3 * 2) + 3 * chunk
+    rows = 4 * tokens * sizes.hidden * 5
+    # torch's operator takes chunks whose logits are as large as its input, to the next power of two.
+    chunk = tokens / math.ceil(sizes.vocabulary / sizes.hidden)
+    size = 2 ** math.ceil(math.log2(max(1.0, chunk)))
+    return rows + 4 * size * sizes.vocabulary
+
+
+def longest(limit: int, need: Callable[[int], int], *, step: int = 1) -> int:
+    """The largest multiple of `step` whose need in bytes is within `limit`; 0 where none is. Needs rise with tokens."""
+    low, high = 0, 1
+    while high * step <= LONGEST_TRIED and need(high * step) <= limit:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if need(middle * step) <= limit else (low, middle)
+    return low * step
+
+
+def tokens_within(limit: int, sizes: Sizes, training: Training, *, step: int = 1024) -> int:
+    """The most tokens of one forward pass that fit into `limit` bytes."""
+    return longest(limit, lambda tokens: budget(sizes, training, tokens).total, step=step)
+
+
+def without_runtime(found: Budget) -> Budget:
+    """The same without the process itself: what an allocator would count."""
+    return replace(found, runtime=0)

@@ -1,0 +1,115 @@
+"""The arithmetic of memory against every allocation that torch makes in a real step of tiny models."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from ropewalk.attention.registered import put_on
+from ropewalk.core.budget import Sizes, Training, budget
+from ropewalk.tune.learner import Learner
+from ropewalk.tune.recipes import dress, num_trained
+from ropewalk.tune.settings import Settings, Stage
+
+
+def small(sizes: Sizes, length: int) -> Any:
+    """A random Llama of these sizes."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    size = sizes.query // sizes.num_heads
+    config = LlamaConfig(
+        vocab_size=sizes.vocabulary, hidden_size=sizes.hidden, intermediate_size=sizes.intermediate,
+        num_hidden_layers=sizes.num_layers, num_attention_heads=sizes.num_heads, num_key_value_heads=sizes.key // size,
+        head_dim=size, max_position_embeddings=length, tie_word_embeddings=sizes.tied,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config)
+
+
+def learner_of(model: Any, training: Training, length: int) -> Learner:
+    """The model as a run would train it."""
+    if training.half and training.recipe != "full":
+        model = model.to(torch.bfloat16)
+    model.train()
+    if training.checkpoint_every:
+        model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}, every_n_layers=training.checkpoint_every
+        )
+    settings = Settings(
+        length=length, stages=(Stage(window=length, steps=1),), recipe=training.recipe, rank=training.rank
+    )  # fmt: skip
+    learner = Learner(dress(model, settings))
+    for parameter in learner.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return learner
+
+
+def passes(learner: Learner, training: Training, length: int) -> None:
+    """Forward and backward over one row."""
+    ids = torch.randint(0, 100, (1, length))
+    with torch.autocast("cpu", torch.bfloat16) if training.half else nullcontext():
+        loss = learner(ids, ids.clone(), torch.arange(length)[None], torch.zeros_like(ids))["loss"]
+    (loss / length).backward()
+
+
+def peak_of(sizes: Sizes, training: Training, length: int) -> tuple[int, int, int]:
+    """(bytes above the weights at the peak of a pass, bytes of the weights, how many train)."""
+    model = small(sizes, length)
+    with put_on(model):
+        learner = learner_of(model, training, length)
+        passes(learner, training, 16)
+        if not training.accumulated:
+            learner.zero_grad(set_to_none=True)
+        before = sum(p.grad.numel() * 4 for p in learner.parameters() if p.grad is not None)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+            passes(learner, training, length)
+    now = top = 0
+    found = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]  # type: ignore[union-attr]
+    for event in sorted(found, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        top = max(top, now)
+    assert len(found) > 100
+    return top + before, held(learner), num_trained(learner)[0]
+
+
+def held(module: nn.Module) -> int:
+    """Bytes of all weights."""
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
+def sizes_of(**changes: Any) -> Sizes:
+    given = {"hidden": 128, "intermediate": 352, "num_layers": 4, "num_heads": 4, "query": 128, "key": 64,
+             "vocabulary": 1000, "tied": True}  # fmt: skip
+    return Sizes(**{**given, **changes})
+
+
+CASES = [
+    ("long rows", sizes_of(), Training(), 2048, 0.01),
+    ("short rows", sizes_of(), Training(), 512, 0.01),
+    ("fewer layers", sizes_of(num_layers=2), Training(), 1024, 0.01),
+    ("nothing checkpointed", sizes_of(), Training(checkpoint_every=0), 2048, 0.01),
+    ("every second checkpointed", sizes_of(), Training(checkpoint_every=2), 2048, 0.01),
+    ("large vocabulary", sizes_of(num_layers=2, vocabulary=20_000), Training(), 512, 0.02),
+    ("head of its own", sizes_of(tied=False), Training(), 2048, 0.03),
+    ("wide heads", sizes_of(num_layers=3, hidden=192, num_heads=4, query=256, key=128), Training(), 1024, 0.02),
+    ("gradients there", sizes_of(), Training(accumulated=True), 2048, 0.03),
+    ("bfloat16", sizes_of(), Training(half=True), 2048, 0.02),
+    ("bfloat16, nothing checkpointed", sizes_of(), Training(half=True, checkpoint_every=0), 2048, 0.02),
+    ("adapters", sizes_of(), Training(recipe="lora"), 2048, 0.03),
+    ("longlora", sizes_of(), Training(recipe="longlora"), 2048, 0.03),
+    ("longlora in bfloat16", sizes_of(), Training(recipe="longlora", half=True), 2048, 0.06),
+    ("adapters in bfloat16", sizes_of(), Training(recipe="lora", half=True), 2048, 0.08),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes", "training", "length", "band"), CASES, ids=[case[0] for case in CASES])
+def test_bytes_are_those_that_torch_takes(name: str, sizes: Sizes, training: Training, length: int, band: float) -> None:
+    counted = budget(sizes, training, length)
+    peak, weights, trained = peak_of(sizes, training, length)
+    assert counted.parameters == pytest.approx(weights, rel=1e-4)
+    assert counted.optimizer == 8 * trained
+    assert counted.gradients + counted.kept + counted.work == pytest.approx(peak, rel=band)
