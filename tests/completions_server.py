@@ -100,7 +100,10 @@ class Handler(BaseHTTPRequestHandler):
             pass
 
     def answer(self) -> None:
-        served, prompt = self.served, self.body["prompt"]
+        served = self.served
+        if self.path == "/v1/chat/completions":
+            return self.answer_message()
+        prompt = self.body["prompt"]
         extra = "return_token_ids" in self.body
         if self.body["model"] != served.name:
             return self.give(404, {"error": {"message": f"The model {self.body['model']} does not exist."}})
@@ -131,6 +134,18 @@ class Handler(BaseHTTPRequestHandler):
         if served.counts:
             content["usage"] = {"prompt_tokens": len(read), "completion_tokens": len(new)}
         return self.give(200, content)
+
+    def answer_message(self) -> None:
+        """A chat completion: the message's text, spelled as `encode` does, to the same function."""
+        served, words = self.served, self.body["messages"][0]["content"]
+        if self.body["model"] != served.name:
+            return self.give(404, {"error": {"message": f"The model {self.body['model']} does not exist."}})
+        read = (served.encode or (lambda text: [ord(c) for c in text]))(words)
+        if served.refuses_beyond is not None and len(read) > served.refuses_beyond:
+            return self.give(400, {"error": {"message": f"maximum context length is {served.refuses_beyond} tokens"}})
+        text, _ = served.answering(read, self.body["max_tokens"])
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return self.give(200, {"object": "chat.completion", "choices": [choice]})
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def data(
 
     if not paths and not datasets:
         raise InputError("there is nothing to read; give files or folders, or a data set of the hub with --dataset")
-    model = _model(tokenizer)
+    model = model_of(tokenizer)
     settings = Settings(
         length=parse_length(length),
         window=_window(model, window),
@@ -49,11 +49,11 @@ def data(
         seed=seed,
     )
     files = [open_files(str(path), field=field, include=include) for path in paths]
-    _check_apart(out, [source.root / name for source in files for name in source.files])
+    check_apart(out, [source.root / name for source in files for name in source.files])
     sources: list[Source] = [*files, *(open_dataset(text, field=field) for text in datasets)]
     encoder = Encoder(
-        tokenizer=_tokenizer(model),
-        chat_template=_template(chat_template),
+        tokenizer=tokenizer_of(model),
+        chat_template=chat_template_of(chat_template),
         prompt_loss=prompt_loss,
         end=end,
     )
@@ -61,7 +61,7 @@ def data(
     return prepare(sources, encoder, settings, out, versions=versions, force=force, resume=resume, progress=progress)
 
 
-def _model(source: str | Path) -> Path:
+def model_of(source: str | Path) -> Path:
     """The folder of the model whose tokenizer is meant; of a hub id config and tokenizer are fetched."""
     from ropewalk.hosts import folder
 
@@ -84,7 +84,8 @@ def _window(model: Path, window: int | str | None) -> int:
     return folder.geometry_of(folder.open_checkpoint(model)).window_length
 
 
-def _tokenizer(model: Path) -> Any:
+def tokenizer_of(model: Path) -> Any:
+    """The tokenizer of a model's folder. Raises `SourceError` where it has none."""
     from ropewalk.hosts.live import load_tokenizer
 
     try:
@@ -93,13 +94,14 @@ def _tokenizer(model: Path) -> Any:
         raise SourceError(f"{model} has no tokenizer that can be loaded; give the model's complete folder") from error
 
 
-def _template(path: str | Path | None) -> str | None:
+def chat_template_of(path: str | Path | None) -> str | None:
+    """A chat template from a file."""
     from ropewalk.data.documents import read_text
 
     return None if path is None else read_text(path)
 
 
-def _check_apart(out: str | Path, files: Sequence[Path]) -> None:
+def check_apart(out: str | Path, files: Sequence[Path]) -> None:
     """What is written may not become what is read."""
     final = Path(out).resolve()
     for path in files:

@@ -75,12 +75,13 @@ def _look_through(sources: Sequence[Source], encoder: Encoder, max_broken: int) 
     for source in sources:
         for left in source.check():
             broken += [left] if left.broken else []
-            _stop_at(broken, len(broken), max_broken)
+            stop_at(broken, len(broken), max_broken)
         for found in islice((r for r in source.records(0, 0) if isinstance(r, Record)), 1):
             encoder.check(found.content)
 
 
-def _stop_at(broken: Sequence[LeftOut], count: int, max_broken: int) -> None:
+def stop_at(broken: Sequence[LeftOut], count: int, max_broken: int) -> None:
+    """Raises `InputError` where more records are broken than may be."""
     if count > max_broken:
         raise InputError(
             f"{count} broken records, more than --max-broken {max_broken}; the first is {broken[0]}; mend them, or give a "
@@ -100,7 +101,7 @@ def _known(folder: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{path} is not the card of prepared data; give another --out") from error
     for source in asked["sources"]:
-        change = _changed(old.get(source["name"]), source["files"])
+        change = changed(old.get(source["name"]), source["files"])
         if change:
             raise OutputError(f"{source['name']} is not what {folder} was begun with ({change}); start anew with --force")
     differing = sorted(key for key in asked if key != "sources" and was.get(key) != asked[key])
@@ -113,7 +114,7 @@ def _known(folder: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     return dict(card)
 
 
-def _changed(was: list[dict[str, Any]] | None, now: list[dict[str, Any]]) -> str | None:
+def changed(was: list[dict[str, Any]] | None, now: list[dict[str, Any]]) -> str | None:
     """What is different between two fingerprints of a source, in words."""
     if was is None or was == now:
         return None
@@ -166,7 +167,7 @@ def _tokenize(
                 shards.append(shard)
                 progress.at((shard.file + 1) / max(1, len(source.files)))
                 count = sum(each.num_broken for each in shards)
-                _stop_at(_broken(shards), count, settings.max_broken)
+                stop_at(_broken(shards), count, settings.max_broken)
     return shards
 
 

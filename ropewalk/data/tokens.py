@@ -62,7 +62,7 @@ class Encoder:
             raise UnreadableError("begins with an answer", broken=False)
         if not self.prompt_loss and self._marks():
             return self._by_marks(messages)
-        whole = self._written(messages)
+        whole = self.written(messages)
         taken = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids = np.asarray(taken["input_ids"], dtype=np.int64)
         if self.prompt_loss:
@@ -79,8 +79,8 @@ class Encoder:
         for index, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            before = self._written(messages[:index], opened=True)
-            after = self._written(messages[: index + 1])
+            before = self.written(messages[:index], opened=True)
+            after = self.written(messages[: index + 1])
             if not (whole.startswith(before) and whole.startswith(after) and len(before) <= len(after)):
                 raise UnreadableError("the chat template does not write out turns one after another")
             # What separates turns is nobody's answer: generation ends before it.
@@ -95,7 +95,8 @@ class Encoder:
         ids, mask = (np.asarray(taken[key], dtype=np.int64) for key in ("input_ids", "assistant_masks"))
         return Tokens(ids=ids, learned=mask.astype(np.bool_))
 
-    def _written(self, messages: Sequence[Message], *, opened: bool = False) -> str:
+    def written(self, messages: Sequence[Message], *, opened: bool = False) -> str:
+        """A conversation as the chat template writes it, with the opening of an answer if so asked."""
         return str(self._applied(messages, tokenize=False, add_generation_prompt=opened))
 
     def _applied(self, messages: Sequence[Message], **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's completions protocol: one prompt in, one greedy answer out, every failure told apart.
+"""A server that speaks OpenAI's protocol: one prompt in, one answer out, every failure told apart.
 
 A prompt is token ids, which vLLM, SGLang and llama.cpp take as they are, or a text. What a server says it read is held
 against what was sent: a server that cuts a prompt, or puts a token in front of it, answers another question and does not say
@@ -7,7 +7,8 @@ sentence. Nothing but the address given is contacted: redirects are refused and 
 
 What was given up: streams, which would show a slow answer sooner; a connection that stays open, since a request that reads
 thousands of tokens does not feel the handshake; log-probabilities of a given answer, which the protocol does not have.
-The protocol: OpenAI's API reference, `POST /v1/completions` and `GET /v1/models`, and vLLM's `return_token_ids`.
+The protocol: OpenAI's API reference, `POST /v1/completions`, `POST /v1/chat/completions` and `GET /v1/models`, and vLLM's
+`return_token_ids`.
 """
 
 import json
@@ -77,6 +78,15 @@ class Completion:
     """Of the answer; None where the server does not say."""
     counted: bool
     """Whether the server said how many tokens it read, which then are as many as were sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a server answers to a message."""
+
+    text: str
+    cut: bool
+    """Whether it ran into the limit of new tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +169,18 @@ class Server:
         _check_room(num_new, content, choice, self.url)
         ids = choice.get("token_ids")
         return Completion(text=choice["text"], ids=tuple(ids) if isinstance(ids, list) else None, counted=counted)
+
+    def chat(self, prompt: str, num_new: int, options: Mapping[str, Any]) -> Reply:
+        """The answer to one message, written by the server's own chat template; `options` are of sampling.
+
+        Raises `RefusedError` where the server refuses it, and `MachineError` where it gives no answer in the end.
+        """
+        body = {
+            "model": self.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": num_new, "n": 1,
+            "stream": False, **options,
+        }  # fmt: skip
+        choice = self._asked("POST", "/chat/completions", body, reads=_message)["choices"][0]
+        return Reply(text=choice["message"]["content"] or "", cut=choice.get("finish_reason") == "length")
 
     def close(self) -> None:
         """Ends every request, waiting ones too; whoever waits for one gets a `MachineError`."""
@@ -357,6 +379,17 @@ def _answer(content: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(choices[0], dict) or not isinstance(choices[0].get("text"), str):
         raise _AgainError("a choice without text")
     return content
+
+
+def _message(content: dict[str, Any]) -> dict[str, Any]:
+    """A chat completion as it must be; a message without content is one that says nothing. Raises `_AgainError`."""
+    choices = content.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = first.get("message") if isinstance(first, dict) else None
+    if not first or not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
+        error = content.get("error")
+        raise _AgainError(f"an answer without a message{f' ({str(error)[:200]})' if error else ''}")
+    return {**content, "choices": [{**first, "message": {"content": message.get("content")}}]}
 
 
 def _usage(content: Mapping[str, Any], name: str) -> int | None:

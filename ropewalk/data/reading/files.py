@@ -18,6 +18,7 @@ from typing import Any
 
 from ropewalk.core.errors import InputError, TextError
 from ropewalk.data.reading.formats import recognise
+from ropewalk.data.reading.made import messages_of
 from ropewalk.data.reading.parquet import check_field, read_rows
 from ropewalk.data.reading.records import LeftOut, Record, UnreadableError
 
@@ -81,7 +82,10 @@ def open_files(text: str, *, field: str | None = None, include: Sequence[str] = 
     label = name if named else (path.name or path.absolute().name)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected a file or folder of texts, JSON lines, JSON or Parquet")
-    if path.is_dir():
+    made = messages_of(path) if path.is_dir() else None
+    if made is not None:
+        files, skipped = [made.name], list[LeftOut]()
+    elif path.is_dir():
         files, skipped = _walk(path, include)
     else:
         if _suffix(path.name) in COMPRESSED:
