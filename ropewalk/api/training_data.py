@@ -49,33 +49,57 @@ def rows_of(
 
     Files are prepared beside `out` and moved into it by `Rows.moved`; a resumed run looks whether they are what they were.
     """
-    if callable(given):
-        return Rows(streams=[given(stage.window) for stage in settings.stages], documents=[])
-    paths = [given] if isinstance(given, str | Path) else list(given)
-    if not paths and not options.get("datasets"):
-        raise InputError("there is nothing to train on; give --data with files, folders, or a folder of ropewalk data")
-    if len(paths) == 1 and (Path(paths[0]) / "kept.npy").is_file():
-        if options:
-            raise InputError(
-                f"{paths[0]} is prepared already, and {', '.join(sorted(options))} would change nothing in it; leave that "
-                "out, or prepare the data anew with ropewalk data"
-            )
-        streams = _opened(Path(paths[0]), settings)
-        _same_tokenizer(Path(paths[0]), source, progress)
-        return Rows(streams=streams, documents=_told(streams[0], Path(paths[0]).name))
+    if callable(given) or is_prepared(given):
+        return streams_of(given, source, settings, options=options, progress=progress)
     inside, beside = out / FOLDER, out.parent / f".{out.name}.{FOLDER}"
     place = inside if resume and inside.is_dir() else beside
     if not resume:
         shutil.rmtree(beside, ignore_errors=True)
+    prepared(given, source, settings, geometry, place, options=options, resume=resume and place.is_dir(), progress=progress)
+    streams = _opened(place, settings)
+    return Rows(streams=streams, documents=_told(streams[0], place), beside=None if place == inside else beside)
+
+
+def is_prepared(given: Any) -> bool:
+    """Whether the data are one folder that `ropewalk data` made."""
+    paths = _paths(given)
+    return len(paths) == 1 and (Path(paths[0]) / "kept.npy").is_file()
+
+
+def streams_of(given: Any, source: Path, settings: Any, *, options: Mapping[str, Any], progress: Progress) -> Rows:
+    """The rows of a callable, or of a folder that `ropewalk data` made."""
+    if callable(given):
+        return Rows(streams=[given(stage.window) for stage in settings.stages], documents=[])
+    folder = Path(_paths(given)[0])
+    if options:
+        raise InputError(
+            f"{folder} is prepared already, and {', '.join(sorted(options))} would change nothing in it; leave that "
+            "out, or prepare the data anew with ropewalk data"
+        )
+    streams = _opened(folder, settings)
+    _same_tokenizer(folder, source, progress)
+    return Rows(streams=streams, documents=_told(streams[0], folder))
+
+
+def prepared(
+    given: Any, source: Path, settings: Any, geometry: Geometry, place: Path, *, options: Mapping[str, Any], resume: bool,
+    progress: Progress,
+) -> None:  # fmt: skip
+    """Files as a folder of rows at `place`, the tokenizer `source`'s."""
+    paths = _paths(given)
+    if not paths and not options.get("datasets"):
+        raise InputError("there is nothing to train on; give --data with files, folders, or a folder of ropewalk data")
     longest = max(stage.window for stage in settings.stages)
     # Rows within the old window are meant where positions are spread over more, or nothing is stretched.
     short = settings.positions != "full" or longest <= geometry.window_length
     chosen = {"allow_short": short, "window": geometry.window_length, "seed": settings.seed, **options}
-    begun = resume and place.is_dir()
-    prepare(paths, tokenizer=source, length=longest, out=place, resume=begun, progress=progress, **chosen)
-    streams = _opened(place, settings)
-    name = ", ".join(Path(str(path)).name for path in paths)
-    return Rows(streams=streams, documents=_told(streams[0], name), beside=None if place == inside else beside)
+    prepare(paths, tokenizer=source, length=longest, out=place, resume=resume, progress=progress, **chosen)
+
+
+def _paths(given: Any) -> list[Any]:
+    if callable(given):
+        return []
+    return [given] if isinstance(given, str | Path) else list(given)
 
 
 def _opened(folder: Path, settings: Any) -> list[Any]:
@@ -90,7 +114,10 @@ def _opened(folder: Path, settings: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-def _told(stream: Any, name: str) -> list[dict[str, Any]]:
+def _told(stream: Any, folder: Path) -> list[dict[str, Any]]:
+    from ropewalk.data.stream import read_card
+
+    name = ", ".join(source["name"] for source in read_card(folder)["asked"]["sources"])
     return [{"name": name, "num_tokens": int(stream.documents.lengths.sum()), "sha256": stream.fingerprint}]
 
 

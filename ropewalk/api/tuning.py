@@ -1,29 +1,42 @@
-"""The verb that trains: `tune`, and `merge`, which writes an adapter folder as a full checkpoint."""
+"""The verb that trains: `tune`, one run or a chain; and `merge`, which writes an adapter folder as a full checkpoint."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ropewalk.api import provenance
-from ropewalk.api.checkpoints import check_frozen, need, plan_to_write
-from ropewalk.api.plans import geometry
+from ropewalk.api.checkpoints import need
 from ropewalk.api.training_data import rows_of
+from ropewalk.api.training_request import Request, known_settings, request
 from ropewalk.core.errors import InputError, OutputError
 from ropewalk.core.geometry import Lineage
 from ropewalk.core.method import Method
-from ropewalk.core.plan import Plan, parse_length
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Card
 from ropewalk.core.run import Run
 from ropewalk.core.run import check_out as check_run
 
 
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What accompanies a training without being asked of it: it is the same for every run of a chain."""
+
+    scorer: Any = None
+    validate_lengths: tuple[int, ...] = ()
+    """Empty means the run's own length."""
+    validate_every: int = 0
+    callbacks: Sequence[Any] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
+
+
 def tune(
-    source: str | Path, data: Any, *, length: int | str, out: str | Path, method: str | Method | None = None,
-    steps: int | None = None, window: int | str | None = None, stages: Sequence[tuple[int, int]] | None = None,
-    lineage: Lineage | None = None, freeze: bool = False, device: str = "auto", dtype: str = "auto", merge: bool = False,
+    source: str | Path, data: Any = None, *, out: str | Path, length: int | str | None = None,
+    method: str | Method | None = None, steps: int | None = None, window: int | str | None = None,
+    stages: Sequence[tuple[int, int]] | str | None = None, lineage: Lineage | None = None, freeze: bool = False,
+    device: str = "auto", dtype: str = "auto", merge: bool = False, runs: Sequence[Mapping[str, Any]] | None = None,
     scorer: Any = None, validate_lengths: Sequence[int] = (), validate_every: int = 0, callbacks: Sequence[Any] = (),
     arguments: Mapping[str, Any] | None = None, force: bool = False, resume: bool = False,
     progress: Progress | None = None, data_options: Mapping[str, Any] | None = None, **settings: Any,
@@ -31,65 +44,129 @@ def tune(
     """Trains a model at `length` tokens with a plan on, and writes `out`, which `load`, `verify` and `measure` take.
 
     `data` are text files or a folder that `ropewalk data` made; or a callable from a window to a stream of rows. Without
-    a `method` the source keeps the positions it carries. `stages` are pairs (window, steps) for a curriculum, else one stage
-    of `steps` at `window`. `scorer(model, length)` gives held-out scores at `validate_lengths`; `arguments` go to
-    `transformers.TrainingArguments` as they are; `settings` are the fields of `ropewalk.tune.settings.Settings`.
+    a `method` the source keeps the positions it carries; with the one it was tuned by, a longer plan is made from its
+    origin. `stages` are pairs (window, steps) for a curriculum, else one stage of `steps` at `window`. `scorer(model,
+    length)` gives held-out scores at `validate_lengths`; `arguments` go to `transformers.TrainingArguments` as they are;
+    `settings` are the fields of `ropewalk.tune.settings.Settings`.
 
-    Everything is checked before a folder is made. Raises `InputError` and its kind for what cannot run, `HostError` for a
-    plan that no config says, `MachineError` (exit code 3) for a full disk, too little memory, or a loss that is not finite
-    or runs away; the state is saved, and `resume` goes on to the same parameters.
+    `runs` make a chain: each is a mapping of these options (and `data`) over those given here, and goes on from the folder
+    of the one before, `out/chain/1` and so on; the last writes `out`.
+
+    Everything is checked before a folder is made, for all runs of a chain. Raises `InputError` and its kind for what cannot
+    run, `HostError` for a plan that no config says, `MachineError` (exit code 3) for a full disk, too little memory, or a
+    loss that is not finite or runs away; the state is saved, and `resume` goes on to the same parameters.
     """
     need("tune", "torch", "transformers", "accelerate", "safetensors")
-    from ropewalk.hosts import folder, live
-    from ropewalk.tune import combinations, recipes
-    from ropewalk.tune.run import Job
-
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("tune writes its run folder from one process, and this is one of several; start it alone")
-    progress, tokens = progress or Progress(), parse_length(length)
-    chosen = _settings(tokens, _stages(source, tokens, steps, window, stages, settings), settings)
-    recipes.refuse(chosen.recipe)
-    check_run(out, force=force, resume=resume)
-    checkpoint = folder.open_checkpoint(source, weights=True)
-    if checkpoint.kind != "folder" or checkpoint.quantisation is not None:
-        raise InputError(
-            f"{source} is {checkpoint.quantisation or checkpoint.kind} and cannot be trained; give a folder with "
-            "unquantised safetensors weights (an adapter is merged by ropewalk tune DIR --merge --out NEW)"
-        )
-    _check_apart(out, checkpoint.path)
-    plan, found = None, geometry(source)
-    if method is not None:
-        plan, found = plan_to_write(source, method, length=tokens, lineage=lineage, freeze=freeze)
-        check_frozen(plan)
-    folder.check_start(checkpoint, plan, length=tokens, geometry=found)
-    target = live.choose_device(device)
-    _check_machine(chosen, found, target.type)
-    bfloat16 = _bfloat16(dtype, target)
-    with progress.task("reading the data"):
+    beside = Beside(
+        scorer=scorer, validate_lengths=tuple(validate_lengths), validate_every=validate_every, callbacks=callbacks,
+        arguments=arguments or {}, progress=progress or Progress(),
+    )  # fmt: skip
+    given = {"data": data, "length": length, "method": method, "steps": steps, "window": window, "stages": stages,
+             "lineage": lineage, "data_options": data_options}  # fmt: skip
+    said = {key: value for key, value in given.items() if value is not None}
+    said |= {"freeze": freeze, "device": device, "dtype": dtype, "merge": merge, **settings}
+    if runs is not None:
+        from ropewalk.api.training_chain import run_chain
+
+        return run_chain(source, [{**said, **run} for run in runs], out=out, beside=beside, force=force, resume=resume)
+    return run_one(source, said, out=out, beside=beside, force=force, resume=resume)
+
+
+def run_one(
+    source: str | Path, said: Mapping[str, Any], *, out: str | Path, beside: Beside, force: bool = False,
+    resume: bool = False, opened: Run | None = None,
+) -> Card:  # fmt: skip
+    """One run, from its options to its folder; into a run folder that is `opened` already where it ends a chain."""
+    asked = asked_for(source, said, beside=beside)
+    if opened is None:
+        check_run(out, force=force, resume=resume)
+        check_apart(out, asked.checkpoint.path)
+    for note in asked.notes:
+        beside.progress.say(note)
+    with beside.progress.task("reading the data"):
         rows = rows_of(
-            data, checkpoint.path, chosen, found, out=Path(out), options=data_options or {}, resume=resume, progress=progress
+            said["data"], asked.checkpoint.path, asked.settings, asked.reads, out=Path(out),
+            options=said.get("data_options", {}), resume=resume, progress=beside.progress,
         )  # fmt: skip
     try:
-        combinations.check(chosen, plan="static" if plan is None else plan.kind, packed=_packed(rows.streams), merge=merge)
-        config = {**chosen.to_dict(), "source": str(source), "out": str(out), "merge": merge, "lineage": lineage,
-                  "data_options": dict(data_options or {}), "arguments": {k: str(v) for k, v in (arguments or {}).items()},
-                  "resume": resume, "force": force}  # fmt: skip
-        precision = "bfloat16" if bfloat16 else "float32"
-        card = _card(checkpoint, config, found, plan, rows.documents, chosen.seed, precision, str(target))
-        finished = _finished(out, card) if resume else None
+        check_together(asked, rows.streams)
+        card = asked.card(rows.documents)
+        finished = finished_card(out, card) if resume and opened is None else None
         if finished is not None:
+            rows.removed()
             return finished
-        run = Run.open(out, card, force=force, resume=resume)
+        run = opened or Run.open(out, card, force=force, resume=resume)
     except BaseException:
         rows.removed()
         raise
-    Job(
-        checkpoint=checkpoint, source=_where(source), plan=plan, geometry=found, settings=chosen,
-        streams=rows.moved(run.path, chosen).streams, device=target, bfloat16=bfloat16, merge=merge, scorer=scorer,
-        validate_lengths=tuple(validate_lengths), validate_every=validate_every, extra=arguments or {}, callbacks=callbacks,
-        progress=progress,
-    ).run(run)  # fmt: skip
+    _train(asked, rows.moved(run.path, asked.settings).streams, run, beside)
     return run.card
+
+
+def asked_for(source: str | Path, said: Mapping[str, Any], *, beside: Beside, stand_in: bool = False) -> Request:
+    """The options of a run, checked but for the data themselves."""
+    if said.get("length") is None:
+        raise InputError("a run needs a length, which its plan is for; give --length, such as 16k")
+    if said.get("data") is None:
+        raise InputError("there is nothing to train on; give --data with files, folders, or a folder of ropewalk data")
+    more = {
+        "data_options": dict(said.get("data_options", {})),
+        "arguments": {key: str(value) for key, value in beside.arguments.items()},
+    }
+    options = {key: value for key, value in said.items() if key not in ("data", "data_options")}
+    return request(source, stand_in=stand_in, more=more, **options)
+
+
+def check_together(asked: Request, streams: Sequence[Any]) -> None:
+    """Raises `InputError` for choices that do not go together, now that the data are known."""
+    from ropewalk.tune import combinations
+
+    combinations.check(asked.settings, plan=asked.kind, packed=_packed(streams), merge=asked.merge)
+
+
+def check_apart(out: str | Path, source: Path) -> None:
+    """Raises `OutputError` where what is written lies inside what is read, or around it."""
+    final, real = Path(out).resolve(), source.resolve()
+    if final.is_relative_to(real) or real.is_relative_to(final):
+        raise OutputError(f"output folder {out} and source {source} lie inside one another; give another --out")
+
+
+def finished_card(out: str | Path, card: Card) -> Card | None:
+    """The card of this very run where it is finished already."""
+    path = Path(out) / "card.json"
+    if not path.is_file():
+        return None
+    try:
+        old = Card.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return None
+    written = any((Path(out) / name).is_file() for name in ("config.json", "adapter_config.json"))
+    return old if old.status == "done" and old.question == card.question and written else None
+
+
+def _train(asked: Request, streams: Sequence[Any], run: Run, beside: Beside) -> None:
+    from ropewalk.tune.run import Job
+
+    lengths = beside.validate_lengths or (asked.settings.length,)
+    Job(
+        checkpoint=asked.checkpoint, source=_where(asked.source), plan=asked.plan, geometry=asked.start,
+        settings=asked.settings, streams=streams, device=asked.device, bfloat16=asked.bfloat16, merge=asked.merge,
+        scorer=beside.scorer, validate_lengths=lengths, validate_every=beside.validate_every, extra=beside.arguments,
+        callbacks=beside.callbacks, progress=beside.progress,
+    ).run(run)  # fmt: skip
+
+
+def _packed(streams: Sequence[Any]) -> bool:
+    """Whether some first row packs documents that are learned: padding is a document that is not."""
+    firsts = [stream.row(0) for stream in streams]
+    return any(bool(((row.document_ids > 0) & (row.labels != -100)).any()) for row in firsts)
+
+
+def _where(source: str | Path) -> str:
+    """The source as an adapter names its base: a folder by its whole path, a hub id as it is."""
+    return str(Path(source).resolve()) if Path(source).expanduser().is_dir() else str(source)
 
 
 def merge(source: str | Path, out: str | Path, *, force: bool = False, dtype: str = "float32") -> Path:
@@ -112,126 +189,31 @@ def merge(source: str | Path, out: str | Path, *, force: bool = False, dtype: st
     return final
 
 
-def _settings(length: int, stages: Any, settings: Mapping[str, Any]) -> Any:
-    import dataclasses
-
-    from ropewalk.core.errors import near
-    from ropewalk.tune.settings import Settings
-
-    known = {field.name for field in dataclasses.fields(Settings)} - {"length", "stages"}
-    for name in settings:
-        if name not in known:
-            raise InputError(f"tune takes no setting {name!r}; {near(name, known)}")
-    return Settings(length=length, stages=stages, **settings)
-
-
-def _stages(source: Any, length: int, steps: int | None, window: Any, stages: Any, settings: Mapping[str, Any]) -> Any:
-    """The stages that were asked for; training short takes rows of what the source reads now."""
-    from ropewalk.tune.settings import Stage
-
-    if stages is not None:
-        if steps is not None or window is not None:
-            raise InputError("a curriculum says the steps and rows of each stage; leave --steps and --window out")
-        return tuple(Stage(window=one, steps=many) for one, many in stages)
-    if steps is None:
-        raise InputError("a run needs a number of steps; give --steps, such as 400")
-    if window is None:
-        short = settings.get("positions", "full") != "full"
-        rows = min(length, geometry(source).trained_length) if short else length
-    else:
-        rows = parse_length(window)
-    return (Stage(window=rows, steps=steps),)
-
-
-def _check_machine(settings: Any, found: Any, device: str) -> None:
-    """What shows only with the model or the device, before anything is made."""
-    if settings.offload and device == "cpu":
-        raise InputError("activations are offloaded from a device, and this trains on the processor; leave --offload out")
-    longest = max(stage.window for stage in settings.stages)
-    narrow = [group for group in found.groups if group.window is not None and group.window < longest]
-    if narrow and settings.attention != "own":
-        raise InputError(
-            f"layers of group {narrow[0].label} see {narrow[0].window} tokens, fewer than a row of {longest}, which "
-            "segments cannot keep apart; say --attention own and give one document in a row"
-        )
-
-
-def _packed(streams: Sequence[Any]) -> bool:
-    """Whether some first row packs documents that are learned: padding is a document that is not."""
-    firsts = [stream.row(0) for stream in streams]
-    return any(bool(((row.document_ids > 0) & (row.labels != -100)).any()) for row in firsts)
-
-
-def _bfloat16(dtype: str, device: Any) -> bool:
-    from ropewalk.core.errors import near
-    from ropewalk.hosts import live
-
-    if dtype not in ("auto", "float32", "bfloat16"):
-        raise InputError(f"unknown dtype {dtype!r} to train in; {near(dtype, ['auto', 'float32', 'bfloat16'])}")
-    return dtype == "bfloat16" or (dtype == "auto" and str(live.choose_dtype(device)[0]) == "torch.bfloat16")
-
-
-def _check_apart(out: str | Path, source: Path) -> None:
-    final, real = Path(out).resolve(), source.resolve()
-    if final.is_relative_to(real) or real.is_relative_to(final):
-        raise OutputError(f"output folder {out} and source {source} lie inside one another; give another --out")
-
-
-def _where(source: str | Path) -> str:
-    """The source as an adapter names its base: a folder by its whole path, a hub id as it is."""
-    return str(Path(source).resolve()) if Path(source).expanduser().is_dir() else str(source)
-
-
-def _finished(out: str | Path, card: Card) -> Card | None:
-    """The card of this very run where it is finished already."""
-    path = Path(out) / "card.json"
-    if not path.is_file():
-        return None
-    try:
-        old = Card.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        return None
-    same = old.question == card.question
-    return old if old.status == "done" and same and (Path(out) / "config.json").is_file() else None
-
-
-def _card(
-    checkpoint: Any, config: dict[str, Any], found: Any, plan: Plan | None, documents: list[dict[str, Any]], seed: int,
-    dtype: str, device: str,
-) -> Card:  # fmt: skip
-    name = Path(config["source"]).name
-    return Card(
-        verb="tune",
-        model=name,
-        source={"name": name, "kind": checkpoint.kind, "sha256": provenance.source_hash(checkpoint.path)},
-        config=config,
-        geometry=found.to_dict(),
-        plans={} if plan is None else {plan.method: plan.to_dict()},
-        documents=documents,
-        seed=seed,
-        dtype=dtype,
-        device=device,
-        quantisation=provenance.quantisation(checkpoint.config),
-        versions={**provenance.versions(), **provenance.versions_of("accelerate", "peft")},
-        hardware=provenance.hardware(device),
-    )
-
-
-def preset(given: str) -> dict[str, Any]:
-    """The options of a preset, by file or name. Raises `InputError`."""
+def preset(given: str) -> Any:
+    """A preset, by file or name: its name, its source and the options of its runs. Raises `InputError`."""
     from ropewalk.tune.presets import read
 
     return read(given)
 
 
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    from ropewalk.tune.presets import names
+
+    return names()
+
+
+def presets_told() -> str:
+    """Every preset that comes with the package, with the source of its numbers."""
+    from ropewalk.tune.presets import told
+
+    return told()
+
+
 def settings_of() -> tuple[str, ...]:
     """Names of the settings that `tune` takes beside its own arguments."""
-    import dataclasses
-
     need("tune", "torch", "transformers", "accelerate", "safetensors")
-    from ropewalk.tune.settings import Settings
-
-    return tuple(field.name for field in dataclasses.fields(Settings) if field.name not in ("length", "stages"))
+    return tuple(sorted(known_settings()))
 
 
 def held_out(text: Sequence[str | Path], source: str | Path, longest: int) -> Any:

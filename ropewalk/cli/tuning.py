@@ -6,19 +6,27 @@ from typing import Any
 
 from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, print_card, print_json
 
-DATA_OPTIONS = ("prompt_loss", "allow_short", "field")
-OWN = ("source", "data", "out", "length", "method", "steps", "window", "lineage", "device", "dtype", "merge", "freeze")
+OWN = (
+    "length", "method", "steps", "window", "lineage", "device", "dtype", "merge", "freeze", "curriculum", "prompt_loss",
+    "allow_short", "field",
+)  # fmt: skip
+"""Options that a preset may say too, beside the settings of a training."""
 
 
 def add_tune(verbs: Any) -> None:
     """The arguments of `tune`. Every default is None, so that a preset's word is told from the user's."""
     parser = verbs.add_parser("tune", help="train with a plan on: full, LoRA, LongLoRA; PoSE, shifted sparse attention")
-    parser.add_argument("source", help="folder or hub id; with --merge and nothing to train, an adapter folder")
-    parser.add_argument("--data", nargs="+", metavar="PATH", help="texts, or one folder that ropewalk data made")
+    parser.add_argument("source", nargs="?", help="folder or hub id; with --merge and nothing to train, an adapter folder")
+    parser.add_argument(
+        "--data", nargs="+", action="append", metavar="PATH",
+        help="texts, or one folder that ropewalk data made; for a chain once for all runs, or once for each",
+    )  # fmt: skip
     parser.add_argument("--length", help=f"the plan's, and the largest position trained on: {LENGTH_HELP}")
     parser.add_argument("--method", help="such as yarn (default: the positions that the source carries)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="the run folder, which is the result too")
-    parser.add_argument("--preset", metavar="FILE|NAME", help="options from a file or a published recipe; see docs/tune.md")
+    parser.add_argument("--out", metavar="DIR", help="the run folder, which is the result too")
+    parser.add_argument(
+        "--preset", metavar="FILE|NAME", help="one run or a chain from a file or a published recipe; help lists them"
+    )
     add_lineage(parser)
     parser.add_argument("--freeze", action="store_true", default=None, help="of a dynamic plan, the numbers for --length")
     _add_training(parser)
@@ -82,44 +90,66 @@ def _group(text: str) -> int | float:
 
 def run_tune(args: argparse.Namespace) -> int:
     """`ropewalk tune SOURCE --data PATHS --length N --method M --recipe R --steps K --out DIR`."""
-    from ropewalk.api.tuning import held_out, merge, preset, settings_of, tune
+    from ropewalk.api.training_request import options_of
+    from ropewalk.api.tuning import held_out, merge, tune
     from ropewalk.core.errors import InputError
     from ropewalk.core.plan import parse_length
     from ropewalk.core.progress import Progress
 
-    said: dict[str, Any] = {} if args.preset is None else preset(args.preset)
-    named = vars(args)
-    said |= {key: named[key] for key in (*settings_of(), *OWN, *DATA_OPTIONS, "curriculum") if named.get(key) is not None}
-    data, length = said.pop("data", None), said.pop("length", None)
-    if args.merge and data is None and said.get("steps") is None:
+    if args.preset == "help":
+        return _presets(args)
+    for name, value in (("a SOURCE", args.source), ("--out DIR", args.out)):
+        if value is None:
+            raise InputError(
+                f"tune needs {name}; as in ropewalk tune SOURCE --data BOOKS --length 16k --steps 400 --out DIR"
+            )
+    if args.merge and args.data is None and args.steps is None and args.preset is None:
         return _merged(args, merge(args.source, args.out, force=args.force))
-    if data is None or length is None:
-        raise InputError("tune needs --data with texts, --length such as 16k, and --steps; or --merge and an adapter folder")
-    if "curriculum" in said:
-        said["stages"] = _stages(said.pop("curriculum"))
-    lengths = [parse_length(text) for text in (args.validate_lengths or str(length)).split(",")]
+    runs = _runs(args)
+    asked = args.validate_lengths or ",".join(str(run["length"]) for run in runs)
+    lengths = [parse_length(text) for text in asked.split(",")]
+    one, several = (options_of(runs[0]), None) if len(runs) == 1 else ({}, [options_of(run) for run in runs])
     card = tune(
-        said.pop("source"), data, length=length, out=said.pop("out"),
-        data_options={key: said.pop(key) for key in DATA_OPTIONS if key in said},
+        args.source, out=args.out, runs=several,
         arguments={"report_to": args.report_to.split(",")} if args.report_to else None,
         scorer=None if args.validate is None else held_out(args.validate, args.source, max(lengths)),
-        validate_lengths=lengths if args.validate else (), validate_every=args.validate_every or 0,
-        force=args.force, resume=args.resume, progress=Progress(), **said,
+        validate_lengths=lengths if args.validate_lengths else (), validate_every=args.validate_every or 0,
+        force=args.force, resume=args.resume, progress=Progress(), **one,
     )  # fmt: skip
     return print_card(card, args)
 
 
-def _stages(text: str) -> list[tuple[int, int]]:
+def _runs(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The options of each run: the preset's, and over them what the command line says."""
+    from ropewalk.api.tuning import preset, settings_of
     from ropewalk.core.errors import InputError
-    from ropewalk.core.plan import parse_length
 
-    stages = []
-    for part in str(text).split(","):
-        window, colon, steps = part.partition(":")
-        if not colon or not steps.strip().isdecimal():
-            raise InputError(f"a curriculum is rows and steps of each stage, such as 4k:100,16k:50, got {part!r}")
-        stages.append((parse_length(window), int(steps)))
-    return stages
+    named = vars(args)
+    said = {key: named[key] for key in (*settings_of(), *OWN) if named.get(key) is not None}
+    runs = [{**run, **said} for run in (preset(args.preset).runs if args.preset else ({},))]
+    given = args.data or []
+    if len(given) not in (0, 1, len(runs)):
+        raise InputError(f"--data is given {len(given)} times for {len(runs)} runs; give it once for all, or once for each")
+    for number, run in enumerate(runs):
+        if given:
+            run["data"] = given[number if len(given) > 1 else 0]
+        where = f"run {number + 1} of {len(runs)}: " if len(runs) > 1 else ""
+        if "data" not in run or "length" not in run:
+            raise InputError(
+                f"{where}tune needs --data with texts, --length such as 16k, and --steps; or --merge and an adapter folder"
+            )
+    return runs
+
+
+def _presets(args: argparse.Namespace) -> int:
+    """`ropewalk tune --preset help`."""
+    from ropewalk.api.tuning import preset, preset_names, presets_told
+
+    if args.json:
+        found = [preset(name) for name in preset_names()]
+        return print_json({"presets": [{"name": p.name, "source": p.source, "runs": [*p.runs]} for p in found]})
+    print(presets_told())
+    return 0
 
 
 def _merged(args: argparse.Namespace, path: Any) -> int:

@@ -143,6 +143,8 @@ class Card:
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     """`nll/...npy` to `{"method", "document"}`: file names are reduced, these are the true names."""
     findings: list[dict[str, str]] = field(default_factory=list)
+    links: list[dict[str, Any]] = field(default_factory=list)
+    """Of a chain of training runs: those before the last, with what came of them."""
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -133,7 +133,7 @@ class Run:
                 f"{path} was begun with other versions ({changes}), and one run is not mixed from two; "
                 "install the first ones, or start anew with --force"
             )
-        card.started, card.files = old.started, old.files
+        card.started, card.files, card.links = old.started, old.files, old.links
         run = cls(path, card)
         for name in ("measurements.jsonl", "samples.jsonl", "cells.jsonl"):
             run._cut_half_line(path / name)

@@ -1,6 +1,7 @@
 """The table of refusals, and the presets that come with the package."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from ropewalk.core.errors import InputError
 from ropewalk.core.method import find
 from ropewalk.core.plan import parse_length
 from ropewalk.tune.combinations import OPTIONS, RULES, check, table
-from ropewalk.tune.presets import KEYS, names, read
+from ropewalk.tune.presets import KEYS, names, read, told
 from ropewalk.tune.settings import ATTENTIONS, POSITIONS, RECIPES, Settings, Stage
 
 
@@ -52,15 +53,59 @@ def test_the_table_has_every_reason() -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_a_preset_is_a_run(name: str) -> None:
-    said = read(name)
-    length, steps = parse_length(said.pop("length")), said.pop("steps")
-    find(said.pop("method"))
-    window = parse_length(said.pop("window", length))
-    said.pop("lineage", None)
-    made = Settings(length=length, stages=(Stage(window=window, steps=steps),), **said)
-    assert made.steps == steps
-    check(made)
+def test_a_preset_is_a_run_or_a_chain_of_them(name: str) -> None:
+    preset = read(name)
+    assert len(preset.source) > 100
+    for run in preset.runs:
+        said = {key: value for key, value in run.items() if key not in ("prompt_loss", "allow_short")}
+        length, steps = parse_length(said.pop("length")), said.pop("steps")
+        if "method" in said:
+            find(said.pop("method"))
+        window = parse_length(said.pop("window", length))
+        made = Settings(length=length, stages=(Stage(window=window, steps=steps),), **said)
+        assert made.steps == steps
+        check(made)
+
+
+def test_the_presets_say_where_their_numbers_are_from() -> None:
+    assert all("arXiv:" in read(name).source and read(name).source in told() for name in names())
+
+
+def test_yarn_at_128k_is_the_papers_two_runs() -> None:
+    first, second = read("yarn-128k").runs
+    alone = read("yarn-64k").runs[0]
+    assert (first["length"], first["steps"], second["length"], second["steps"]) == ("64k", 400, "128k", 200)
+    assert first == {**alone, "window": "64k"}
+
+
+def test_tables_stand_over_the_lines_above_them(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text(
+        'data = "books"\nlength = 64\nrecipe = "full"\n[[runs]]\nsteps = 1\n'
+        '[[runs]]\nsteps = 2\nrecipe = "lora"\ndata = ["chat=chats/a.jsonl", "/texts"]\nprompt_loss = true\n'
+    )
+    first, second = read(str(preset)).runs
+    assert first == {"data": [str(tmp_path / "books")], "length": 64, "recipe": "full", "steps": 1}
+    assert second["data"] == [f"chat={tmp_path / 'chats/a.jsonl'}", "/texts"]
+    assert (second["recipe"], second["steps"], second["prompt_loss"]) == ("lora", 2, True)
+
+
+BROKEN = {
+    "an unknown word": ("step = 3", "did you mean steps"),
+    "an unknown word in a table": ("[[runs]]\nlenght = 3", "did you mean length"),
+    "a table": ("[data]\na = 1", "has a table 'data'"),
+    "one table of runs": ("[runs]\nsteps = 1", r"write \[\[runs\]\]"),
+    "no run": ("runs = []", r"write \[\[runs\]\]"),
+    "no TOML": ("steps: 3", "is not TOML"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_preset_is_one_sentence(name: str, tmp_path: Path) -> None:
+    content, message = BROKEN[name]
+    (tmp_path / "mine.toml").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read(str(tmp_path / "mine.toml"))
 
 
 def test_every_setting_can_be_said_in_a_preset() -> None:

@@ -44,7 +44,9 @@ def test_tune_verify_measure(tied: Path, texts: Path, long_text: Path, tmp_path:
     assert ropewalk.verify(tmp_path / "merged", "transformers").verdicts[0].status == "exact"
 
 
-def test_the_same_with_prepared_data_and_a_preset(tied: Path, texts: Path, tmp_path: Path, command: Command) -> None:
+def test_the_same_with_prepared_data_and_a_preset(
+    tied: Path, texts: Path, long_text: Path, tmp_path: Path, command: Command
+) -> None:
     assert command("data", texts, "--tokenizer", tied, "--length", "256", "--out", tmp_path / "data").code == 0
     preset = tmp_path / "mine.toml"
     preset.write_text('source = "my own"\nmethod = "pi"\nlength = "256"\nsteps = 9\nlearning_rate = 1e-2\nbatch_size = 2\n')
@@ -54,10 +56,12 @@ def test_the_same_with_prepared_data_and_a_preset(tied: Path, texts: Path, tmp_p
     assert (card["config"]["stages"], card["config"]["batch_size"]) == ([{"window": 256, "steps": 3}], 2)
     assert list(card["plans"]) == ["pi"]
     assert card["documents"][0]["sha256"]
-    again = command(
-        "tune", tied, "--data", texts, "--preset", preset, "--out", tmp_path / "out", *SMALL, "--resume"
-    )  # fmt: skip
-    assert again.refused("documents")
+    same = ("tune", tied, "--preset", preset, "--out", tmp_path / "out", *SMALL, "--resume", "--data")
+    before = snapshot(tmp_path)
+    # The same texts are the same question, prepared or not; others are another.
+    assert command(*same, texts).code == 0
+    assert command(*same, long_text).refused("documents")
+    assert snapshot(tmp_path) == before
 
 
 def test_a_curriculum_trains_short_rows_first(tied: Path, texts: Path, tmp_path: Path, command: Command) -> None:

@@ -1,0 +1,257 @@
+"""A chain: several runs of `tune`, each from the folder of the one before. The last writes the folder that was asked for.
+
+    DIR/card.json         the question of the whole chain; `links` names the runs before the last, once they are done
+        data/1, 2, ...    the rows of each run, made before the first one begins
+        chain/1, 2, ...   what the runs but the last wrote: run folders and full checkpoints, adapters merged
+        log.jsonl, ...    the last run's, as of a run alone
+
+Every run is checked before the first begins, on a stand-in for the source that is not there yet: the configuration that the
+run before it will leave. A run has an optimizer, a schedule and a watch of its own.
+
+Given up: carrying an optimizer from one run into the next. A plan may change between them, and with it what rotated keys
+mean.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ropewalk.api.training_data import FOLDER, is_prepared, prepared, streams_of
+from ropewalk.api.training_request import Request
+from ropewalk.api.tuning import Beside, asked_for, check_apart, check_together, finished_card, run_one
+from ropewalk.core.errors import InputError, RopewalkError
+from ropewalk.core.record import Card
+from ropewalk.core.run import Run, check_out, full_disk_is_told
+
+LINKS = "chain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """One run of a chain, checked."""
+
+    number: int
+    said: Mapping[str, Any]
+    asked: Request
+    documents: list[dict[str, Any]]
+
+
+def run_chain(
+    source: str | Path, runs: Sequence[Mapping[str, Any]], *, out: str | Path, beside: Beside, force: bool, resume: bool
+) -> Card:
+    """Trains all runs that are not finished yet; the card of `out`. Raises what `tune` does, with the number of the run."""
+    if not runs:
+        raise InputError("a chain has no run; give at least one")
+    final = check_out(out, force=force, resume=resume)
+    rows = _place(final, resume=resume)
+    try:
+        with TemporaryDirectory(prefix="ropewalk-") as scratch:
+            links = _checked(source, _apart_merged(runs), Path(scratch), rows, final, beside, resume=resume)
+        card = _card(source, links, beside)
+        finished = finished_card(final, card) if resume else None
+        if finished is not None:
+            if rows != final / FOLDER:
+                shutil.rmtree(rows, ignore_errors=True)
+            return finished
+        run = Run.open(final, card, force=force, resume=resume)
+    except BaseException:
+        if rows != final / FOLDER and not resume:
+            shutil.rmtree(rows, ignore_errors=True)
+        raise
+    if rows != final / FOLDER and rows.is_dir():
+        with full_disk_is_told(final / FOLDER):
+            rows.rename(final / FOLDER)
+    with _told(run):
+        _trained(source, links, run, beside)
+    return run.card
+
+
+def _place(final: Path, *, resume: bool) -> Path:
+    """Where the rows are made: inside the run folder once that is there, beside it before."""
+    inside, beside = final / FOLDER, final.parent / f".{final.name}.{FOLDER}"
+    if not resume:
+        shutil.rmtree(beside, ignore_errors=True)
+    return inside if resume and inside.is_dir() else beside
+
+
+def _apart_merged(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The runs, all but the last with whole weights: the next one trains them."""
+    return [{**run, "merge": True} for run in runs[:-1]] + [dict(runs[-1])]
+
+
+# --- before the first step --------------------------------------------------------------------------------------------
+
+
+def _checked(
+    source: str | Path, runs: Sequence[Mapping[str, Any]], scratch: Path, rows: Path, final: Path, beside: Beside, *,
+    resume: bool,
+) -> list[Link]:  # fmt: skip
+    """Every run, checked with its data. First the options of all, which takes no time; then the data."""
+    asked: list[Request] = []
+    here: str | Path = source
+    for number, said in enumerate(runs, 1):
+        with _in_run(number, len(runs), {scratch / str(n): final / LINKS / str(n) for n in range(1, number)}):
+            one = asked_for(here, said, beside=beside, stand_in=number > 1)
+            if number == 1:
+                check_apart(final, one.checkpoint.path)
+            asked.append(one)
+            if number < len(runs):
+                here = scratch / str(number)
+                _write_stand_in(one, here)
+    links: list[Link] = []
+    for number, (said, one) in enumerate(zip(runs, asked, strict=True), 1):
+        with _in_run(number, len(runs), {}), beside.progress.task(f"reading the data of run {number}"):
+            links.append(_with_data(number, said, one, links, rows, asked[0].checkpoint.path, beside, resume=resume))
+    return links
+
+
+def _write_stand_in(asked: Request, out: Path) -> None:
+    """The configuration that a run will leave, its last step tuned, and no weights: the next run is checked against it."""
+    from ropewalk.engines.transformers import block
+    from ropewalk.hosts import folder
+
+    folder.write_start(asked.checkpoint, asked.plan, out, length=asked.settings.length, geometry=asked.start)
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    if block.find(config) is not None:
+        config[block.KEY]["steps"][-1]["tuned"] = True
+        (out / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def _with_data(
+    number: int, said: Mapping[str, Any], asked: Request, before: Sequence[Link], rows: Path, tokenizer: Path,
+    beside: Beside, *, resume: bool,
+) -> Link:  # fmt: skip
+    """The run with its rows made. What an earlier run read is not tokenized again."""
+    given, options = said["data"], said.get("data_options", {})
+    if callable(given) or is_prepared(given):
+        made = given
+    else:
+        made = rows / str(number)
+        _linked(number, given, options, before, rows)
+        prepared(
+            given, tokenizer, asked.settings, asked.reads, made, options=options, resume=resume or made.is_dir(),
+            progress=beside.progress,
+        )  # fmt: skip
+        options = {}
+    found = streams_of(made, tokenizer, asked.settings, options=options, progress=beside.progress)
+    check_together(asked, found.streams)
+    return Link(number=number, said=said, asked=asked, documents=found.documents)
+
+
+def _linked(number: int, given: Any, options: Mapping[str, Any], before: Sequence[Link], rows: Path) -> None:
+    """Tokens of the same files, tokenized the same way for an earlier run, as links."""
+    place = rows / str(number)
+    for link in before:
+        was = {key: value for key, value in link.said.get("data_options", {}).items() if key != "allow_short"}
+        now = {key: value for key, value in options.items() if key != "allow_short"}
+        known = rows / str(link.number)
+        if link.said["data"] == given and was == now and known.is_dir() and not place.exists():
+            with full_disk_is_told(place):
+                shutil.copytree(known, place, copy_function=_link)
+            return
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link where the file system has them. What is replaced later is replaced whole, so the other keeps its own."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@contextmanager
+def _in_run(number: int, count: int, names: Mapping[Path, Path]) -> Iterator[None]:
+    """Says which run an error is of, and calls a stand-in by the name of what it stands for."""
+    try:
+        yield
+    except RopewalkError as error:
+        text = str(error)
+        for scratch, true in names.items():
+            text = text.replace(str(scratch), str(true))
+        error.args = (f"run {number} of {count}: {text}",)
+        raise
+
+
+def _card(source: str | Path, links: Sequence[Link], beside: Beside) -> Card:
+    """The question of the chain: the last run's, with the source of the first and what each of them was asked."""
+    first, last = links[0].asked, links[-1].asked
+    documents = [{**document, "run": link.number} for link in links for document in link.documents]
+    card = replace(last, source=source, checkpoint=first.checkpoint).card(documents)
+    asked = [{**link.asked.config, "source": None, "method": link.asked.method} for link in links]
+    card.config = {**card.config, "source": str(source), "runs": asked}
+    card.geometry = first.start.to_dict()
+    card.plans = {}
+    for link in links:
+        if link.asked.plan is not None:
+            plan = link.asked.plan
+            card.plans[plan.method if link is links[-1] else f"run {link.number}: {plan.method}"] = plan.to_dict()
+    card.findings = [
+        {**finding, "field": f"run {link.number}"}
+        for link in links
+        for finding in link.asked.card([]).findings
+    ]  # fmt: skip
+    return card
+
+
+# --- the runs ---------------------------------------------------------------------------------------------------------
+
+
+def _trained(source: str | Path, links: Sequence[Link], run: Run, beside: Beside) -> None:
+    here: str | Path = source
+    for link in links:
+        last = link is links[-1]
+        out = run.path if last else run.path / LINKS / str(link.number)
+        options = dict(link.said)
+        if not (callable(options["data"]) or is_prepared(options["data"])):
+            options["data"] = run.path / FOLDER / str(link.number)
+            options.pop("data_options", None)
+        done = any(one["run"] == link.number for one in run.card.links)
+        words = "finished" if done else f"{_words(link.asked)}, to {out}"
+        beside.progress.say(f"run {link.number} of {len(links)}: {words}")
+        with _in_run(link.number, len(links), {}):
+            card = run_one(here, options, out=out, beside=beside, resume=True, opened=run if last else None)
+        if not last:
+            others = [one for one in run.card.links if one["run"] != link.number]
+            run.card.links = [*others, _told_link(link, card, out, here)]
+            run.save_card()
+        here = out
+
+
+def _words(asked: Request) -> str:
+    rows = " then ".join(f"{stage.steps} steps on rows of {stage.window}" for stage in asked.settings.stages)
+    return f"{asked.method or 'the positions it has'} at {asked.settings.length} tokens, {asked.settings.recipe}, {rows}"
+
+
+def _told_link(link: Link, card: Card, out: Path, source: str | Path) -> dict[str, Any]:
+    """What the last folder says of a run before it: source, plan, data, steps, and which weights came of it."""
+    from ropewalk.hosts import folder
+    from ropewalk.hosts.folder.fingerprint import fingerprint
+
+    return {
+        "run": link.number,
+        "out": f"{LINKS}/{link.number}",
+        "source": str(source) if link.number == 1 else f"{LINKS}/{link.number - 1}",
+        "method": link.asked.method,
+        "length": link.asked.settings.length,
+        "recipe": link.asked.settings.recipe,
+        "steps": link.asked.settings.steps,
+        "documents": link.documents,
+        "card": card.hash,
+        "fingerprint": fingerprint(folder.open_checkpoint(out)),
+    }
+
+
+@contextmanager
+def _told(run: Run) -> Iterator[None]:
+    """The chain's card says how it ended, in whichever run."""
+    try:
+        yield
+    except BaseException as error:
+        run.save_card("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        raise

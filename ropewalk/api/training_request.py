@@ -1,0 +1,256 @@
+"""One tuning run as it was asked for, checked against its source before anything is made: all but its data.
+
+A source that is not there yet has a stand-in: the configuration that the run before it will leave. So a chain is checked to
+its end before its first hour.
+
+Whoever asks for the method that a source was tuned by means the paper's transfer from s to 2s: a plan from the origin
+(YaRN's s = 32 is from Llama 2, not from its s = 16). At the same length that plan is kept.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ropewalk.api import provenance
+from ropewalk.api.checkpoints import check_frozen, plan_to_write
+from ropewalk.core.errors import InputError, LengthError, near
+from ropewalk.core.geometry import Geometry, Lineage
+from ropewalk.core.method import Method, find
+from ropewalk.core.plan import Plan, parse_length
+from ropewalk.core.record import Card
+
+DATA_OPTIONS = ("prompt_loss", "allow_short", "field")
+"""What is passed on to the reading of files."""
+LORA = (
+    "lora trains attention's adapters alone, which hardly learn a longer context (LongLoRA, table 2, 32k: perplexity 11.44, "
+    "with embeddings and norms 8.12, with all weights 8.08)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One run, checked."""
+
+    source: str | Path
+    checkpoint: Any
+    settings: Any
+    plan: Plan | None
+    """None keeps what the source carries."""
+    start: Geometry
+    """What the plan departs from."""
+    reads: Geometry
+    """What the source says of itself."""
+    device: Any
+    bfloat16: bool
+    merge: bool
+    config: dict[str, Any]
+    """For the card: every argument, defaults included."""
+    notes: tuple[str, ...]
+    """What the user should know before the first step."""
+
+    @property
+    def kind(self) -> str:
+        """The plan's, in the words of the table of combinations."""
+        return "static" if self.plan is None else self.plan.kind
+
+    @property
+    def method(self) -> str | None:
+        """The method planned for this run, None where the source's positions are kept."""
+        return None if self.plan is None else self.plan.method
+
+    def card(self, documents: list[dict[str, Any]]) -> Card:
+        """The card of a run with these documents."""
+        name = Path(self.source).name
+        return Card(
+            verb="tune",
+            model=name,
+            source={
+                "name": name, "kind": self.checkpoint.kind, "sha256": provenance.source_hash(self.checkpoint.path),
+            },
+            config=self.config,
+            geometry=self.start.to_dict(),
+            plans={} if self.plan is None else {self.plan.method: self.plan.to_dict()},
+            documents=documents,
+            seed=self.settings.seed,
+            dtype="bfloat16" if self.bfloat16 else "float32",
+            device=str(self.device),
+            quantisation=provenance.quantisation(self.checkpoint.config),
+            versions={**provenance.versions(), **provenance.versions_of("accelerate", "peft")},
+            hardware=provenance.hardware(str(self.device)),
+            findings=[{"field": "tune", "severity": "note", "problem": note, "mend": ""} for note in self.notes],
+        )  # fmt: skip
+
+
+def request(
+    source: str | Path, *, length: int | str, method: str | Method | None = None, steps: int | None = None,
+    window: int | str | None = None, stages: Sequence[tuple[int, int]] | str | None = None, lineage: Lineage | None = None,
+    freeze: bool = False, device: str = "auto", dtype: str = "auto", merge: bool = False, stand_in: bool = False,
+    more: Mapping[str, Any] | None = None, **settings: Any,
+) -> Request:  # fmt: skip
+    """What `tune` was asked for, checked. `more` goes onto the card as it is; a `stand_in` has no weights yet.
+
+    Raises `InputError` and its kind for what cannot run, `HostError` for a plan that no config says.
+    """
+    from ropewalk.hosts import folder, live
+    from ropewalk.tune import recipes
+
+    tokens = parse_length(length)
+    checkpoint = folder.open_checkpoint(source, weights=not stand_in)
+    if not stand_in:
+        _check_trainable(source, checkpoint)
+    reads = folder.geometry_of(checkpoint)
+    chosen = _settings(tokens, _stages(reads, tokens, steps, window, stages, settings), settings)
+    recipes.refuse(chosen.recipe)
+    plan, start, notes = _planned(source, checkpoint, reads, method, tokens, lineage=lineage, freeze=freeze)
+    folder.check_start(checkpoint, plan, length=tokens, geometry=start)
+    target = live.choose_device(device)
+    _check_machine(chosen, start, target.type)
+    return Request(
+        source=source, checkpoint=checkpoint, settings=chosen, plan=plan, start=start, reads=reads, device=target,
+        bfloat16=_bfloat16(dtype, target), merge=merge, notes=(*notes, *_notes(chosen, plan)),
+        config={**chosen.to_dict(), "source": str(source), "merge": merge, "lineage": lineage, **(more or {})},
+    )  # fmt: skip
+
+
+def options_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's or a command line's words for one run as `tune` takes them: data options apart, a curriculum as stages."""
+    said = {key: value for key, value in run.items() if key not in DATA_OPTIONS}
+    if "curriculum" in said:
+        said["stages"] = said.pop("curriculum")
+    options = {key: run[key] for key in DATA_OPTIONS if key in run}
+    return {**said, "data_options": {**options, **said.get("data_options", {})}} if options else said
+
+
+def known_settings() -> set[str]:
+    """Names of the settings that a run takes beside the arguments of `request`."""
+    from ropewalk.tune.settings import Settings
+
+    return {field.name for field in dataclasses.fields(Settings)} - {"length", "stages"}
+
+
+def _check_trainable(source: str | Path, checkpoint: Any) -> None:
+    if checkpoint.is_own_adapter:
+        raise InputError(
+            f"{source} is an adapter folder, and training begins from whole weights; write them first with ropewalk tune "
+            f"{source} --merge --out NEW"
+        )
+    if checkpoint.kind != "folder" or checkpoint.quantisation is not None:
+        what = {"adapter": "a PEFT adapter", "config": "a config without weights", "gguf": "a GGUF file"}
+        raise InputError(
+            f"{source} is {checkpoint.quantisation or what.get(checkpoint.kind, checkpoint.kind)} and cannot be trained; "
+            "give a folder with unquantised safetensors weights"
+        )
+
+
+def _settings(length: int, stages: Any, settings: Mapping[str, Any]) -> Any:
+    from ropewalk.tune.settings import Settings
+
+    known = known_settings()
+    for name in settings:
+        if name not in known:
+            raise InputError(f"tune takes no setting {name!r}; {near(name, known)}")
+    return Settings(length=length, stages=stages, **settings)
+
+
+def _stages(
+    reads: Geometry, length: int, steps: int | None, window: Any, stages: Any, settings: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """The stages that were asked for; training short takes rows of what the source reads now."""
+    from ropewalk.tune.settings import Stage
+
+    if stages is not None:
+        if steps is not None or window is not None:
+            raise InputError("a curriculum says the steps and rows of each stage; leave --steps and --window out")
+        pairs = _curriculum(stages) if isinstance(stages, str) else stages
+        return tuple(Stage(window=one, steps=many) for one, many in pairs)
+    if steps is None:
+        raise InputError("a run needs a number of steps; give --steps, such as 400")
+    if window is None:
+        short = settings.get("positions", "full") != "full"
+        rows = min(length, reads.trained_length) if short else length
+    else:
+        rows = parse_length(window)
+    return (Stage(window=rows, steps=steps),)
+
+
+def _curriculum(text: str) -> list[tuple[int, int]]:
+    stages = []
+    for part in text.split(","):
+        window, colon, steps = part.partition(":")
+        if not colon or not steps.strip().isdecimal():
+            raise InputError(f"a curriculum is rows and steps of each stage, such as 4k:100,16k:50, got {part!r}")
+        stages.append((parse_length(window), int(steps)))
+    return stages
+
+
+def _planned(
+    source: str | Path, checkpoint: Any, reads: Geometry, method: str | Method | None, tokens: int, *,
+    lineage: Lineage | None, freeze: bool,
+) -> tuple[Plan | None, Geometry, list[str]]:  # fmt: skip
+    """The plan of a run, what it departs from, and what there is to say about that."""
+    from ropewalk.engines.transformers import block
+
+    carried = None if checkpoint.kind == "gguf" else block.find(checkpoint.config)
+    if method is None:
+        _check_kept(carried, reads, tokens)
+        return None, reads, []
+    made = method if isinstance(method, Method) else find(method)
+    notes: list[str] = []
+    if lineage is None and carried is not None and reads.lineage == "trained" and carried["method"] == made.name:
+        if tokens == carried["length"] and dict(carried["options"]) == made.options():
+            return None, reads, [f"the source was tuned by {made.name} for {tokens} tokens, and that plan is kept"]
+        if tokens > carried["length"]:
+            lineage = "runtime"
+            notes.append(
+                f"the source was tuned by {made.name} for {carried['length']} tokens; the plan for {tokens} is made from "
+                f"its origin, which read {reads.original_length} (--lineage trained stretches the stretched one instead)"
+            )
+    plan, start = plan_to_write(source, made, length=tokens, lineage=lineage, freeze=freeze)
+    check_frozen(plan)
+    return plan, start, notes
+
+
+def _check_kept(carried: Any, reads: Geometry, tokens: int) -> None:
+    """Raises `LengthError` where a training below the length of an untrained stretch would be recorded as one at it."""
+    if carried is not None and reads.lineage == "runtime" and tokens < carried["length"]:
+        raise LengthError(
+            f"the source carries an untrained plan for {carried['length']} tokens, and a training at {tokens} would be "
+            f"recorded as one at that length; give --length {carried['length']}, with --window {tokens} for shorter rows"
+        )
+
+
+def _notes(settings: Any, plan: Plan | None) -> list[str]:
+    """What is learned less than the plan promises."""
+    if plan is None:
+        return []
+    notes = [LORA + "; --recipe longlora trains those too"] if settings.recipe == "lora" else []
+    longest = max(stage.window for stage in settings.stages)
+    if settings.positions == "full" and longest < settings.length:
+        notes.append(
+            f"rows hold at most {longest} tokens, so no position beyond that is trained under the plan for "
+            f"{settings.length}; --positions pose trains them on short rows"
+        )
+    return notes
+
+
+def _check_machine(settings: Any, found: Geometry, device: str) -> None:
+    """What shows only with the model or the device, before anything is made."""
+    if settings.offload and device == "cpu":
+        raise InputError("activations are offloaded from a device, and this trains on the processor; leave --offload out")
+    longest = max(stage.window for stage in settings.stages)
+    narrow = [group for group in found.groups if group.window is not None and group.window < longest]
+    if narrow and settings.attention != "own":
+        raise InputError(
+            f"layers of group {narrow[0].label} see {narrow[0].window} tokens, fewer than a row of {longest}, which "
+            "segments cannot keep apart; say --attention own and give one document in a row"
+        )
+
+
+def _bfloat16(dtype: str, device: Any) -> bool:
+    from ropewalk.hosts import live
+
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise InputError(f"unknown dtype {dtype!r} to train in; {near(dtype, ['auto', 'float32', 'bfloat16'])}")
+    return dtype == "bfloat16" or (dtype == "auto" and str(live.choose_dtype(device)[0]) == "torch.bfloat16")
