@@ -15,10 +15,12 @@ Recipe = Literal["full", "lora", "longlora", "qlora"]
 Positions = Literal["full", "pose", "randomized"]
 Attention = Literal["full", "s2", "own"]
 Schedule = Literal["constant", "linear", "cosine"]
+Checkpoint = Literal["whole", "selective"]
 RECIPES: tuple[str, ...] = get_args(Recipe)
 POSITIONS: tuple[str, ...] = get_args(Positions)
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
+CHECKPOINTS: tuple[str, ...] = get_args(Checkpoint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class Settings:
     dropout: float = 0.0
     checkpoint_every: int = 1
     """Layers between saved activations; 0 keeps all activations."""
+    checkpoint: Checkpoint = "whole"
+    """What a layer without saved activations runs again: the whole layer, or (`selective`) all but attention."""
     offload: bool = False
     """Saved activations wait in main memory."""
     save_every: int = 50
@@ -80,9 +84,11 @@ class Settings:
             raise InputError("a run needs a stage; give --steps, or --curriculum 4k:100,16k:50")
         for name, known in (
             ("recipe", RECIPES), ("positions", POSITIONS), ("attention", ATTENTIONS), ("schedule", SCHEDULES),
+            ("checkpoint", CHECKPOINTS),
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; {near(str(getattr(self, name)), known)}")
+        self._check_activations()
         for name in ("batch_size", "accumulate", "rank", "alpha", "save_every", "chunks"):
             _at_least(name, getattr(self, name), 1)
         for name in ("warmup_steps", "checkpoint_every", "seed"):
@@ -103,6 +109,14 @@ class Settings:
 
         if self.attention == "s2":
             assert self.shifted is not None
+
+    def _check_activations(self) -> None:
+        """Raises `InputError` for words about activations that would do nothing."""
+        if self.checkpoint_every == 0 and (self.offload or self.checkpoint == "selective"):
+            word = "--offload" if self.offload else "--checkpoint selective"
+            raise InputError(f"with --checkpoint-every 0 all activations are kept where they are; leave {word} out")
+        if self.offload and self.checkpoint == "selective":
+            raise InputError("--offload moves the inputs of layers alone; leave it or --checkpoint selective out")
 
     @property
     def shifted(self) -> Shifted | None:

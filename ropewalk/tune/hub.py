@@ -1,0 +1,89 @@
+"""The result of a run, uploaded to the Hugging Face hub at its end, where that was asked for.
+
+Trainer pushes its own output folder and checkpoints, which are not what `tune` writes; so its arguments `push_to_hub`,
+`hub_model_id`, `hub_token`, `hub_private_repo` and `hub_revision` are read here, and `huggingface_hub` uploads the result.
+What belongs to the run and not to the model stays here: states, the log, tokenized texts, the card with its paths, trackers'
+files. The token is written nowhere.
+
+Given up: pushing while training goes on; a branch that is not there yet is made by hand.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ropewalk.core.errors import InputError, MachineError
+
+LEFT_HERE = ("state/*", "data/*", "trainer/*", "chain/*", "log.jsonl", "card.json", ".*", "*/.*")
+"""Patterns of what is not uploaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """Where a result is to go."""
+
+    repository: str
+    token: str | None = field(default=None, repr=False)
+    private: bool | None = None
+    """None leaves it to the hub's own default."""
+    revision: str | None = None
+
+    def prepare(self) -> None:
+        """Makes the repository where it is not there, before an hour is spent. Raises what `push` does."""
+        self._call(lambda api: api.create_repo(self.repository, private=self.private, exist_ok=True))
+
+    def push(self, folder: Path) -> None:
+        """Uploads a result. Raises `MachineError` where the hub cannot be reached, `InputError` where it refuses."""
+        self._call(
+            lambda api: api.upload_folder(
+                repo_id=self.repository, folder_path=folder, ignore_patterns=list(LEFT_HERE), revision=self.revision,
+                commit_message="Model trained with ropewalk tune",
+            )
+        )  # fmt: skip
+
+    def _call(self, work: Any) -> None:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            work(HfApi(token=self.token))
+        except HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", 500)
+            if status in (400, 401, 403, 404, 409, 422):
+                raise InputError(
+                    f"the hub refuses an upload to {self.repository} (status {status}); look at the name and the rights of "
+                    "the token, and run again with --resume"
+                ) from error
+            raise self._not_reached(f"status {status}") from error
+        except OSError as error:
+            raise self._not_reached(type(error).__name__) from error
+        except Exception as error:
+            # The client is of another library in each generation (requests, httpx), and so are its errors.
+            if type(error).__module__.partition(".")[0] not in ("requests", "httpx", "httpcore", "hf_xet"):
+                raise
+            raise self._not_reached(type(error).__name__) from error
+
+    def _not_reached(self, why: str) -> MachineError:
+        return MachineError(
+            f"the hub was not reached for {self.repository} ({why}); nothing is lost: run again with --resume, which uploads"
+        )
+
+
+def asked(extra: Mapping[str, Any]) -> Upload | None:
+    """The upload that training arguments ask for, None without one. Raises `InputError` where it cannot work."""
+    if not extra.get("push_to_hub"):
+        return None
+    repository = extra.get("hub_model_id")
+    if not repository:
+        raise InputError("push_to_hub needs a name for the repository; give hub_model_id, such as me/my-model")
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        raise InputError("push_to_hub needs the hub, and HF_HUB_OFFLINE says to stay away from it; unset one of them")
+    token = extra.get("hub_token")
+    if not (token or get_token()):
+        raise InputError("push_to_hub needs a token; log in with hf auth login, set HF_TOKEN, or give hub_token")
+    return Upload(
+        repository=str(repository), token=token, private=extra.get("hub_private_repo"), revision=extra.get("hub_revision")
+    )
