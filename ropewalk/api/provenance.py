@@ -55,9 +55,9 @@ def _memory() -> int | None:
 
 
 def source_hash(folder: Path) -> str:
-    """SHA-256 over config, tokenizer and the headers of the weight files."""
+    """SHA-256 over config, tokenizer and the headers of the weight files; of an adapter over its base's config too."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in sorted([*folder.iterdir(), *folder.glob("base/config.json")]):
         if path.name in HASHED:
             digest.update(path.name.encode() + path.read_bytes())
         elif path.suffix == ".safetensors":

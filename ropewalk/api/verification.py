@@ -57,8 +57,11 @@ def _read(checkpoint: Any, chosen: Sequence[str] | None, against: str | Path | P
         raise folder.adapter_refused(checkpoint)
     if checkpoint.kind == "gguf":
         return _verify_gguf(checkpoint, chosen, reference, source)
-    tokenizer, facts = folder.tokenizer_config(checkpoint.path), folder.gather(checkpoint.path, checkpoint.weights)
-    return _judged(checkpoint.config, chosen, reference, source, tokenizer, facts)
+    tokenizer, facts = folder.tokenizer_config(checkpoint.home), folder.gather(checkpoint.home, checkpoint.weights)
+    read = _judged(checkpoint.config, chosen, reference, source, tokenizer, facts)
+    if not checkpoint.is_own_adapter:
+        return read
+    return replace(read, findings=(*read.findings, *folder.adapter_findings(checkpoint)))
 
 
 def _judged(

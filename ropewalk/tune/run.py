@@ -87,6 +87,10 @@ class Job:
                 self.checkpoint, self.plan, start, length=self.settings.length, geometry=self.geometry
             ):
                 self.progress.say(note)
+        folder.name_base(start, self.checkpoint, self.source)
+        upload = hub.asked(self.extra)
+        if upload is not None:
+            upload.prepare()
         with self.progress.task("loading the model"):
             model, _ = self._build(start)
         with StageAttention(model, self.settings) as attention:
@@ -165,10 +169,11 @@ class Job:
             plain.save_pretrained(stage, safe_serialization=True)
             (stage / "README.md").unlink(missing_ok=True)
 
-        folder.write_end(
-            start, out, save, tuning=tuning, dtype=str(next(plain.parameters()).dtype).removeprefix("torch."),
-            base=self.checkpoint if adapter else None, source=self.source,
+        notes = folder.write_end(
+            start, out, save, tuning=tuning, dtype="float32", base=self.checkpoint if adapter else None
         )  # fmt: skip
+        for note in notes:
+            self.progress.say(note)
 
 
 @contextmanager

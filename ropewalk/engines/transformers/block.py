@@ -75,6 +75,15 @@ def _check(block: Mapping[str, Any]) -> None:
         raise _damaged(error) from error
 
 
+def marked(config: Mapping[str, Any], tuning: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with its block's last step marked as tuned, and told how; one without a block has no stretch to mark."""
+    known = find(config)
+    if known is None:
+        return dict(config)
+    *before, last = known["steps"]
+    return {**config, KEY: {**known, "steps": [*before, {**last, "tuned": True, "tuning": dict(tuning)}]}}
+
+
 def make(plan: Plan, geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
     """The block for a checkpoint that gets `plan`, departing from `geometry`, whose lineage is known."""
     starts = {g.label: geometry.start(g) for g in geometry.groups if plan.groups.get(g.label) is not None}

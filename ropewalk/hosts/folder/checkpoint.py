@@ -16,11 +16,15 @@ from typing import Any, Literal
 from ropewalk.core.errors import SourceError, UnsupportedError
 from ropewalk.core.geometry import Geometry
 from ropewalk.engines import transformers
+from ropewalk.engines.transformers import block
 from ropewalk.hosts.folder import hub, links, weights
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
+PLANNED = "base"
+"""The folder inside an adapter folder of ours that has the base with the plan on: configuration, tokenizer, weights."""
 BASE = "ropewalk_base"
-"""The key under which the config.json of an adapter folder of ours names its base: `{"source", "fingerprint"}`."""
+"""The key of that folder's config.json: `{"source", "fingerprint", "tuning"}`, where the base came from and what its adapter
+was trained by."""
 LARGEST_JSON = 64 * 1024 * 1024
 """Bytes of the largest JSON file that is read: tokenizers have some tens of megabytes, a config some kilobytes."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -36,7 +40,7 @@ class Checkpoint:
     """`config` is a folder without weights."""
     config: dict[str, Any]
     """The content of config.json; of a GGUF file what a converter would write, empty where it writes none; of an adapter its
-    adapter_config.json, but of one of ours its config.json, which has positions."""
+    adapter_config.json, but of one of ours the base's config with the plan, its last step marked as tuned."""
     weights: tuple[str, ...]
     """Names of the weight files inside `path`, the index included."""
     quantisation: str | None
@@ -51,6 +55,11 @@ class Checkpoint:
     def is_own_adapter(self) -> bool:
         """Whether it is an adapter folder that `ropewalk tune` wrote: it has positions of its own, and names its base."""
         return self.kind == "adapter" and BASE in self.config
+
+    @property
+    def home(self) -> Path:
+        """The folder with config.json and tokenizer: of an adapter of ours its planned base, else `path`."""
+        return self.path / PLANNED if self.is_own_adapter else self.path
 
 
 def open_checkpoint(source: str | Path, *, weights: bool = False) -> Checkpoint:
@@ -129,14 +138,10 @@ def _open_file(path: Path) -> Checkpoint:
 def _open_folder(path: Path) -> Checkpoint:
     if not (path / CONFIG).is_file():
         if (path / ADAPTER).is_file():
-            links.check_links(path)
-            config = read_json(path / ADAPTER)
-            return Checkpoint(path=path, kind="adapter", config=config, weights=(), quantisation=None)
+            return _open_adapter(path)
         raise SourceError(f"{path} is not a checkpoint: it has no {CONFIG}; {_instead(path)}")
     links.check_links(path)
     config = read_json(path / CONFIG)
-    if BASE in config and (path / ADAPTER).is_file():
-        return Checkpoint(path=path, kind="adapter", config=config, weights=(), quantisation=None)
     names = weights.names_in(path)
     return Checkpoint(
         path=path,
@@ -145,6 +150,19 @@ def _open_folder(path: Path) -> Checkpoint:
         weights=names,
         quantisation=_quantisation(config),
     )
+
+
+def _open_adapter(path: Path) -> Checkpoint:
+    """PEFT's files; the positions are in the planned base, where `ropewalk tune` wrote one."""
+    # Weights of the base are opened by `base_of` alone, which follows no link.
+    links.check_links(path, unread=path / PLANNED)
+    config = read_json(path / ADAPTER)
+    if (path / PLANNED / CONFIG).is_file():
+        planned = read_json(path / PLANNED / CONFIG)
+        named = planned.get(BASE)
+        if isinstance(named, Mapping) and isinstance(named.get("tuning"), Mapping):
+            config = block.marked(planned, named["tuning"])
+    return Checkpoint(path=path, kind="adapter", config=config, weights=(), quantisation=None)
 
 
 def _instead(path: Path) -> str:

@@ -2,13 +2,10 @@
 
 At the beginning only configuration and tokenizer are written, as `extend` writes them: the model is built from that config,
 so base and factor cannot get lost between the plan and the training. At the end the same files go beside the trained
-weights, with the last step of our block marked as tuned; config.json comes last, so that a folder with a config is whole.
-
-An adapter folder holds PEFT's two files and the same config.json, which names the base and its fingerprint under
-`ropewalk_base`: PEFT's own format says nothing of positions.
+weights, with the last step of our block marked as tuned. The config comes last, of an adapter PEFT's: so a folder with a
+config is whole. What an adapter folder holds besides is in `adapter`.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,18 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ropewalk.core.errors import HostError, InputError, LengthError, SourceError
+from ropewalk.core.errors import LengthError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Plan
 from ropewalk.core.run import full_disk_is_told
 from ropewalk.engines.coverage import widest
 from ropewalk.engines.transformers import block
-from ropewalk.hosts.folder import extended
-from ropewalk.hosts.folder.checkpoint import BASE, CONFIG, Checkpoint, geometry_of, open_checkpoint
-from ropewalk.hosts.folder.fingerprint import fingerprint
+from ropewalk.hosts.folder import adapter, extended
+from ropewalk.hosts.folder.checkpoint import ADAPTER, BASE, CONFIG, Checkpoint, geometry_of, read_json
 from ropewalk.hosts.staging import staged
 
 STAGE = ".final.stage"
+LAST = (CONFIG, ADAPTER)
+"""Files that are put in place after all others."""
+_marked = block.marked
 
 
 def check_start(checkpoint: Checkpoint, plan: Plan | None, *, length: int, geometry: Geometry | None = None) -> None:
@@ -67,30 +66,40 @@ def write_start(
 
 def write_end(
     start: Path, out: Path, save: Callable[[Path], None], *, tuning: Mapping[str, Any], dtype: str,
-    base: Checkpoint | None = None, source: str = "",
-) -> None:  # fmt: skip
+    base: Checkpoint | None = None,
+) -> list[str]:  # fmt: skip
     """What was trained, into the run folder `out`: `save` writes weights or an adapter of `base` into a stage.
 
-    `tuning` is told in the block. Raises `MachineError` where the disk is full; what was there stays.
+    `tuning` is told in the block. Returns notes for the user. Raises `MachineError` where the disk is full; what was there
+    stays.
     """
     stage = out / STAGE
     shutil.rmtree(stage, ignore_errors=True)
-    config = _marked(json.loads((start / CONFIG).read_text(encoding="utf-8")), tuning)
-    if base is not None:
-        config[BASE] = {"source": source, "fingerprint": fingerprint(base)}
-    else:
-        config["dtype"] = dtype
-        config.pop("torch_dtype", None)
+    config = _marked(read_json(start / CONFIG), tuning)
+    notes: list[str] = []
     try:
         with full_disk_is_told(out / "weights"):
-            shutil.copytree(start, stage)
-            save(stage)
-            extended._write_json(stage / CONFIG, config)
-            (out / CONFIG).unlink(missing_ok=True)
-            for path in sorted(stage.iterdir(), key=lambda path: path.name == CONFIG):
+            stage.mkdir()
+            if base is not None:
+                notes = adapter.write_adapter(start, stage, out, save, base=base, tuning=tuning)
+            else:
+                _write_full(start, stage, save, config, dtype)
+            for name in LAST:
+                (out / name).unlink(missing_ok=True)
+            for path in sorted(stage.iterdir(), key=lambda path: path.name in LAST):
                 _move(path, out / path.name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+    return notes
+
+
+def _write_full(start: Path, stage: Path, save: Callable[[Path], None], config: dict[str, Any], dtype: str) -> None:
+    save(stage)
+    # Over what `save` wrote of configuration, which has the old lengths in it.
+    shutil.copytree(start, stage, dirs_exist_ok=True)
+    for name in (BASE, "torch_dtype"):
+        config.pop(name, None)
+    extended._write_json(stage / CONFIG, {**config, "dtype": dtype})
 
 
 def _move(path: Path, target: Path) -> None:
@@ -99,45 +108,7 @@ def _move(path: Path, target: Path) -> None:
     os.replace(path, target)
 
 
-def _marked(config: dict[str, Any], tuning: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with its block's last step marked as tuned; one without a block has no stretch to mark."""
-    known = block.find(config)
-    if known is None:
-        return dict(config)
-    *before, last = known["steps"]
-    return {**config, block.KEY: {**known, "steps": [*before, {**last, "tuned": True, "tuning": dict(tuning)}]}}
-
-
-def base_of(adapter: Checkpoint) -> Checkpoint:
-    """The base that an adapter folder of ours names, opened. Raises `SourceError` where it is gone or is another one."""
-    named = adapter.config.get(BASE)
-    if not isinstance(named, Mapping) or not isinstance(named.get("source"), str):
-        raise SourceError(f"{adapter.path / CONFIG} names no base under {BASE!r}; train the adapter with ropewalk tune")
-    try:
-        base = open_checkpoint(named["source"], weights=True)
-    except InputError as error:
-        raise SourceError(
-            f"{adapter.path} is an adapter for {named['source']}, which cannot be opened ({error}); put the base there, or "
-            f"change {BASE}.source in its config.json"
-        ) from error
-    if base.kind != "folder":
-        raise SourceError(f"{adapter.path} is an adapter for {named['source']}, which holds no weights; fetch them")
-    found = fingerprint(base)
-    if found != named.get("fingerprint"):
-        raise HostError(
-            f"{adapter.path} was trained on a base with fingerprint {named.get('fingerprint')}, and {named['source']} has "
-            f"{found}; give the base it was trained on (change {BASE}.source in its config.json)"
-        )
-    return base
-
-
-def write_merged(adapter: Checkpoint, out: Path, save: Callable[[Path], None], *, dtype: str, force: bool = False) -> None:
+def write_merged(source: Checkpoint, out: Path, save: Callable[[Path], None], *, dtype: str, force: bool = False) -> None:
     """An adapter folder's configuration and tokenizer with whole weights, which `save` writes."""
-    config = {key: value for key, value in adapter.config.items() if key not in (BASE, "torch_dtype")} | {"dtype": dtype}
-    with staged(out, force=force, sources=[adapter.path]) as stage:
-        save(stage)
-        for path in adapter.path.iterdir():
-            carried = path.suffix in extended.CARRIED and path.name not in (*extended.LEFT, "card.json")
-            if path.is_file() and (carried or path.name == extended.TOKENIZER):
-                shutil.copyfile(path, stage / path.name)
-        extended._write_json(stage / CONFIG, config)
+    with staged(out, force=force, sources=[source.path]) as stage:
+        adapter.write_merged(source, stage, save, dtype=dtype)

@@ -2,7 +2,7 @@
 
 The config with the plan is there before the model is built, so the vectors are computed once, by transformers, from the
 numbers that are written; they are read back and compared before anything trains. An adapter folder is loaded the same way
-(its config, its base's weights), and its adapter is added into the weights, so that whoever measures gets a plain model.
+(the config of its planned base, the base's weights), and its adapter is added into the weights, for a plain model.
 """
 
 import warnings
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from ropewalk.core.errors import InputError, SourceError
 from ropewalk.hosts import folder
 from ropewalk.hosts.live.carry import check_as_loaded, geometry_of
 from ropewalk.hosts.live.loading import _check_attention, _from_pretrained
 from ropewalk.hosts.live.places import places_of
+
+GENERATION = "generation_config.json"
 
 
 def build(
@@ -49,6 +51,9 @@ def build(
         model.to(device)
     geometry = geometry_of(model)
     check_as_loaded(places_of(model, geometry), geometry.declared_length)
+    if (config / GENERATION).is_file():
+        # The loader took the one beside the weights, whose length is the old one.
+        model.generation_config = GenerationConfig.from_pretrained(str(config), local_files_only=True)
     return model, _from_pretrained(AutoTokenizer, config)
 
 
@@ -61,7 +66,7 @@ def load_adapter(path: Path, *, dtype: torch.dtype, device: torch.device, attent
     if not checkpoint.is_own_adapter:
         raise folder.adapter_refused(checkpoint)
     base = folder.base_of(checkpoint)
-    model, tokenizer = build(base.path, path, dtype=dtype, device=device, attention=attention)
+    model, tokenizer = build(base.path, checkpoint.home, dtype=dtype, device=device, attention=attention)
     return with_adapter(model, path), tokenizer
 
 
