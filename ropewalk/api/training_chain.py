@@ -46,6 +46,8 @@ def run_chain(
     source: str | Path, runs: Sequence[Mapping[str, Any]], *, out: str | Path, beside: Beside, force: bool, resume: bool
 ) -> Card:
     """Trains all runs that are not finished yet; the card of `out`. Raises what `tune` does, with the number of the run."""
+    from ropewalk.tune.lowered import settle
+
     if not runs:
         raise InputError("a chain has no run; give at least one")
     final = check_out(out, force=force, resume=resume)
@@ -54,6 +56,8 @@ def run_chain(
         with TemporaryDirectory(prefix="ropewalk-") as scratch:
             links = _checked(source, _apart_merged(runs), Path(scratch), rows, final, beside, resume=resume)
         card = _card(source, links, beside)
+        if resume:
+            card = settle(final, card, [*(final / LINKS / str(link.number) for link in links[:-1]), final])
         finished = finished_card(final, card) if resume else None
         if finished is not None:
             if rows != final / FOLDER:
@@ -139,7 +143,7 @@ def _with_data(
             progress=beside.progress,
         )  # fmt: skip
         options = {}
-    found = streams_of(made, tokenizer, asked.settings, options=options, progress=beside.progress)
+    found = streams_of(made, tokenizer, asked.settings, options=options, progress=beside.progress, apart=asked.apart)
     check_together(asked, found.streams)
     return Link(number=number, said=said, asked=asked, documents=found.documents)
 
@@ -191,11 +195,7 @@ def _card(source: str | Path, links: Sequence[Link], beside: Beside) -> Card:
         if link.asked.plan is not None:
             plan = link.asked.plan
             card.plans[plan.method if link is links[-1] else f"run {link.number}: {plan.method}"] = plan.to_dict()
-    card.findings = [
-        {**finding, "field": f"run {link.number}"}
-        for link in links
-        for finding in link.asked.card([]).findings
-    ]  # fmt: skip
+    card.findings = [finding for link in links for finding in link.asked.findings(f"run {link.number}")]
     return card
 
 
@@ -215,7 +215,8 @@ def _trained(source: str | Path, links: Sequence[Link], run: Run, beside: Beside
         words = "finished" if done else f"{_words(link.asked)}, to {out}"
         beside.progress.say(f"run {link.number} of {len(links)}: {words}")
         with _in_run(link.number, len(links), {}):
-            card = run_one(here, options, out=out, beside=beside, resume=True, opened=run if last else None)
+            around = beside if last else beside.of_a_link()
+            card = run_one(here, options, out=out, beside=around, resume=True, opened=run if last else None)
         if not last:
             others = [one for one in run.card.links if one["run"] != link.number]
             run.card.links = [*others, _told_link(link, card, out, here)]

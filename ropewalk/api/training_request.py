@@ -53,12 +53,32 @@ class Request:
     @property
     def kind(self) -> str:
         """The plan's, in the words of the table of combinations."""
-        return "static" if self.plan is None else self.plan.kind
+        if self.plan is not None:
+            return self.plan.kind
+        if not self.reads.varies:
+            return "static"
+        return "switched" if self.reads.scheme == "longrope" else "dynamic"
+
+    @property
+    def switch(self) -> int | None:
+        """The longest text that a switched plan's first numbers are for."""
+        if self.kind != "switched":
+            return None
+        return self.reads.original_length if self.plan is None else self.plan.regimes[0].longest
+
+    @property
+    def apart(self) -> bool:
+        """Whether each document needs rows of its own: where others in a row would be seen, or change its numbers."""
+        return self.settings.attention == "own" or self.kind == "switched"
 
     @property
     def method(self) -> str | None:
         """The method planned for this run, None where the source's positions are kept."""
         return None if self.plan is None else self.plan.method
+
+    def findings(self, field: str = "tune") -> list[dict[str, str]]:
+        """The notes as a card has them."""
+        return [{"field": field, "severity": "note", "problem": note, "mend": ""} for note in self.notes]
 
     def card(self, documents: list[dict[str, Any]]) -> Card:
         """The card of a run with these documents."""
@@ -79,7 +99,7 @@ class Request:
             quantisation=provenance.quantisation(self.checkpoint.config),
             versions={**provenance.versions(), **provenance.versions_of("accelerate", "peft")},
             hardware=provenance.hardware(str(self.device)),
-            findings=[{"field": "tune", "severity": "note", "problem": note, "mend": ""} for note in self.notes],
+            findings=self.findings(),
         )  # fmt: skip
 
 
