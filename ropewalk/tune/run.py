@@ -22,7 +22,7 @@ from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import Run
 from ropewalk.hosts import folder, live
-from ropewalk.tune import faults, state
+from ropewalk.tune import checkpointing, faults, hub, state
 from ropewalk.tune.arguments import arguments
 from ropewalk.tune.attention import StageAttention
 from ropewalk.tune.batches import Rows, Stream
@@ -58,7 +58,7 @@ class Job:
     validate_lengths: tuple[int, ...] = ()
     validate_every: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Passed on to `TrainingArguments` as it is."""
+    """Passed on to `TrainingArguments`, see `ropewalk.tune.arguments`."""
     callbacks: Sequence[Any] = ()
     progress: Progress = field(default_factory=Progress)
 
@@ -99,6 +99,10 @@ class Job:
                 self._train(learner, run, states, shown, attention)
         with self.progress.task("writing"):
             self._write(learner.model, run.path, start)
+        if upload is not None:
+            # Before the states go: where the hub is not reached, --resume comes back to this place.
+            with self.progress.task(f"uploading to {upload.repository}"):
+                upload.push(run.path)
         shutil.rmtree(states, ignore_errors=True)
         if not any((run.path / TRAINER).iterdir()):
             (run.path / TRAINER).rmdir()
@@ -114,11 +118,7 @@ class Job:
         settings = self.settings
         # Adapters begin with random numbers.
         torch.manual_seed(settings.seed)
-        if settings.checkpoint_every:
-            model.activation_checkpointing_enable(
-                activation_checkpointing_kwargs={"use_reentrant": False}, every_n_layers=settings.checkpoint_every,
-                offload=settings.offload,
-            )  # fmt: skip
+        checkpointing.enable(model, settings)
         learner = Learner(dress(model, settings), own_attention=settings.attention == "own")
         for parameter in learner.parameters():
             if parameter.requires_grad:

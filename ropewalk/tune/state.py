@@ -114,12 +114,13 @@ def load_rest(path: Path, *, optimizer: Any, scheduler: Any, rate: float) -> Non
     optimizer.load_state_dict(unflat(_read(path / "optimizer.safetensors"), content["optimizer"]))
     if scheduler is None or content["scheduler"] is None:
         return
-    scheduler.load_state_dict(content["scheduler"])
-    if rate != content["learning_rate"]:
-        share = rate / content["learning_rate"]
-        scheduler.base_lrs = [rate for _ in scheduler.base_lrs]
+    share = rate / content["learning_rate"]
+    if share != 1.0:
+        scaled = {key: [value * share for value in content["scheduler"][key]] for key in ("base_lrs", "_last_lr")}
+        content["scheduler"] |= scaled
         for group in optimizer.param_groups:
-            group["lr"], group["initial_lr"] = group["lr"] * share, rate
+            group["lr"], group["initial_lr"] = group["lr"] * share, group["initial_lr"] * share
+    scheduler.load_state_dict(content["scheduler"])
 
 
 def load_generators(path: Path, process: int) -> None:

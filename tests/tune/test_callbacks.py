@@ -175,7 +175,7 @@ def test_a_run_that_was_stopped_early_and_killed_while_writing_does_not_train_on
     assert validated(out) == [1, 2, 3]
 
 
-# --- arguments that are passed on -------------------------------------------------------------------------------------------
+# --- arguments that are passed on ----------------------------------------------------------------------------------------
 
 
 def test_every_argument_of_transformers_is_in_one_list() -> None:

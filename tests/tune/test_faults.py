@@ -1,5 +1,6 @@
 """A loss that is not finite or runs away stops a run before the step is taken."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from small import Tune
+from test_resume import At, killed
 from transformers import TrainerCallback
 
-from ropewalk.core.errors import MachineError
+from ropewalk.core.errors import MachineError, OutputError
 from ropewalk.tune import state
 from ropewalk.tune.faults import DivergedError, Watch
 
@@ -73,3 +75,88 @@ def test_the_watch_forgives_a_spike_and_remembers_across_a_resume() -> None:
 def test_a_run_that_falls_from_a_high_loss_has_not_diverged() -> None:
     watch = Watch()
     assert all(watch.fault(100.0 / (step + 1)) is None for step in range(50))
+
+
+# --- the way out of a fault ------------------------------------------------------------------------------------------------
+
+
+class Exploding(TrainerCallback):
+    """Gradients become NaN once the parameters have gone too far, as with a rate that is too high."""
+
+    def __init__(self, furthest: float) -> None:
+        self.furthest = furthest
+
+    def on_train_begin(self, args: Any, progress: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.begun = getattr(self, "begun", {name: p.detach().clone() for name, p in model.named_parameters()})
+
+    def on_step_begin(self, args: Any, progress: Any, control: Any, model: Any = None, **_: Any) -> None:
+        far = max(float((p.detach() - self.begun[name]).abs().max()) for name, p in model.named_parameters())
+        if far > self.furthest:
+            next(model.parameters()).register_hook(lambda grad: grad * math.nan)
+
+
+def beginning(tied: Path) -> dict[str, torch.Tensor]:
+    from ropewalk.hosts import live
+
+    model, _ = live.load(tied, dtype=torch.float32, device="cpu")
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def exploding(tied: Path) -> Exploding:
+    """With AdamW a step at rate r moves a parameter by about r: 1e-2 is too far after the third step, 1e-3 never."""
+    callback = Exploding(0.025)
+    callback.begun = beginning(tied)
+    return callback
+
+
+def test_a_fault_comes_again_and_a_lower_rate_goes_on(tied: Path, tune: Tune, tmp_path: Path) -> None:
+    out, asked = tmp_path / "out", {"steps": 8, "save_every": 2}
+    with pytest.raises(DivergedError, match=r"before step 4 was taken.*lower --learning-rate, which goes on from step 2"):
+        tune(out, callbacks=[exploding(tied)], **asked)
+    # The same command: the same step, from the state that was written at the fault; the one before it is still there.
+    with pytest.raises(DivergedError, match="before step 4"):
+        tune(out, callbacks=[exploding(tied)], resume=True, **asked)
+    assert sorted(path.name for path in (out / "state").glob("step-*")) == ["step-000000002", "step-000000003"]
+    with pytest.raises(OutputError, match="learning_rate"):
+        tune(out, resume=True, **{**asked, "learning_rate": 2e-2})
+    # A lower one, killed on the way: the state of the fault is not taken up again.
+    assert killed(
+        lambda: tune(out, callbacks=[exploding(tied), At("on_step_end", 3)], resume=True, learning_rate=1e-3, **asked)
+    )
+    card = tune(out, callbacks=[exploding(tied)], resume=True, learning_rate=1e-3, **asked)
+    assert card.status == "done"
+    assert card.config["learning_rate"] == 1e-3
+    told = {"step": 2, "from": 1e-2, "to": 1e-3, "fault": "a gradient is not finite", "stopped_after": 3}
+    assert card.config["lowered"] == [told]
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [line["learning_rate"] for line in lines] == pytest.approx([1e-2] * 2 + [1e-3] * 6)
+
+
+def test_a_lower_rate_without_a_fault_is_another_run(tune: Tune, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert killed(lambda: tune(out, callbacks=[At("on_step_end", 3)]))
+    with pytest.raises(OutputError, match="learning_rate"):
+        tune(out, resume=True, learning_rate=1e-3)
+
+
+def test_a_fault_right_after_a_state_keeps_that_state(tune: Tune, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(DivergedError, match="goes on from step 2"):
+        tune(out, callbacks=[Spoil(2, math.nan)])
+    (newest,) = (out / "state").glob("step-*")
+    before = {path.name: path.stat().st_mtime_ns for path in newest.iterdir()}
+    with pytest.raises(DivergedError):
+        tune(out, callbacks=[Spoil(2, math.nan)], resume=True)
+    assert {path.name: path.stat().st_mtime_ns for path in newest.iterdir()} == before
+
+
+def test_a_state_at_a_fault_is_bit_equal_to_go_on_from(tune: Tune, tmp_path: Path) -> None:
+    """With dropout: the failed step had drawn its masks already, and the resumed one draws the same ones again."""
+    asked = {"recipe": "lora", "dropout": 0.1, "merge": True, "steps": 6, "save_every": 50}
+    tune(tmp_path / "whole", **asked)
+    with pytest.raises(DivergedError):
+        tune(tmp_path / "out", callbacks=[Spoil(3, math.nan)], **asked)
+    tune(tmp_path / "out", resume=True, **asked)
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
+    assert one == other
