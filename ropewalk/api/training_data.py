@@ -23,6 +23,8 @@ class Rows:
     streams: list[Any]
     documents: list[dict[str, Any]]
     """What the card says of the data: another fingerprint is another question."""
+    apart: bool = False
+    """Whether each document has rows of its own."""
     beside: Path | None = None
     """Prepared beside the run folder, which does not exist yet; None where nothing is to be moved."""
 
@@ -33,7 +35,7 @@ class Rows:
         final = out / FOLDER
         with full_disk_is_told(final):
             self.beside.rename(final)
-        return replace(self, streams=_opened(final, settings), beside=None)
+        return replace(self, streams=_opened(final, settings, self.apart), beside=None)
 
     def removed(self) -> None:
         """Takes away what was prepared for a run that is refused."""
@@ -43,21 +45,24 @@ class Rows:
 
 def rows_of(
     given: Any, source: Path, settings: Any, geometry: Geometry, *, out: Path, options: Mapping[str, Any], resume: bool,
-    progress: Progress,
+    progress: Progress, apart: bool = False,
 ) -> Rows:  # fmt: skip
-    """The rows of a run. Raises `InputError` and its kin for whatever is wrong with the data, before the run folder is made.
+    """The rows of a run, `apart` with one document in each.
+
+    Raises `InputError` and its kin for whatever is wrong with the data, before the run folder is made.
 
     Files are prepared beside `out` and moved into it by `Rows.moved`; a resumed run looks whether they are what they were.
     """
     if callable(given) or is_prepared(given):
-        return streams_of(given, source, settings, options=options, progress=progress)
+        return streams_of(given, source, settings, options=options, progress=progress, apart=apart)
     inside, beside = out / FOLDER, out.parent / f".{out.name}.{FOLDER}"
     place = inside if resume and inside.is_dir() else beside
     if not resume:
         shutil.rmtree(beside, ignore_errors=True)
     prepared(given, source, settings, geometry, place, options=options, resume=resume and place.is_dir(), progress=progress)
-    streams = _opened(place, settings)
-    return Rows(streams=streams, documents=_told(streams[0], place), beside=None if place == inside else beside)
+    streams = _opened(place, settings, apart)
+    told = _told(streams[0], place)
+    return Rows(streams=streams, documents=told, apart=apart, beside=None if place == inside else beside)
 
 
 def is_prepared(given: Any) -> bool:
@@ -66,19 +71,23 @@ def is_prepared(given: Any) -> bool:
     return len(paths) == 1 and (Path(paths[0]) / "kept.npy").is_file()
 
 
-def streams_of(given: Any, source: Path, settings: Any, *, options: Mapping[str, Any], progress: Progress) -> Rows:
+def streams_of(
+    given: Any, source: Path, settings: Any, *, options: Mapping[str, Any], progress: Progress, apart: bool = False
+) -> Rows:
     """The rows of a callable, or of a folder that `ropewalk data` made."""
     if callable(given):
-        return Rows(streams=[given(stage.window) for stage in settings.stages], documents=[])
+        from ropewalk.tune import batches
+
+        return Rows(streams=batches.given(given, settings, apart=apart), documents=[], apart=apart)
     folder = Path(_paths(given)[0])
     if options:
         raise InputError(
             f"{folder} is prepared already, and {', '.join(sorted(options))} would change nothing in it; leave that "
             "out, or prepare the data anew with ropewalk data"
         )
-    streams = _opened(folder, settings)
+    streams = _opened(folder, settings, apart)
     _same_tokenizer(folder, source, progress)
-    return Rows(streams=streams, documents=_told(streams[0], folder))
+    return Rows(streams=streams, documents=_told(streams[0], folder), apart=apart)
 
 
 def prepared(
@@ -102,16 +111,10 @@ def _paths(given: Any) -> list[Any]:
     return [given] if isinstance(given, str | Path) else list(given)
 
 
-def _opened(folder: Path, settings: Any) -> list[Any]:
-    from ropewalk.data.stream import Stream
+def _opened(folder: Path, settings: Any, apart: bool) -> list[Any]:
+    from ropewalk.tune import batches
 
-    return [
-        Stream.open(
-            folder, seed=settings.seed, length=stage.window, positions=settings.positions, target_length=settings.length,
-            num_chunks=settings.chunks,
-        )
-        for stage in settings.stages
-    ]  # fmt: skip
+    return [*batches.opened(folder, settings, apart=apart)]
 
 
 def _told(stream: Any, folder: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ class Beside:
     callbacks: Sequence[Any] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
+
+    def of_a_link(self) -> "Beside":
+        """The same for a run before the last of a chain, which is not what is uploaded."""
+        return replace(self, arguments={k: v for k, v in self.arguments.items() if k != "push_to_hub"})
 
 
 def tune(
@@ -79,6 +83,8 @@ def run_one(
     resume: bool = False, opened: Run | None = None,
 ) -> Card:  # fmt: skip
     """One run, from its options to its folder; into a run folder that is `opened` already where it ends a chain."""
+    from ropewalk.tune.lowered import settle
+
     asked = asked_for(source, said, beside=beside)
     if opened is None:
         check_run(out, force=force, resume=resume)
@@ -89,10 +95,13 @@ def run_one(
         rows = rows_of(
             said["data"], asked.checkpoint.path, asked.settings, asked.reads, out=Path(out),
             options=said.get("data_options", {}), resume=resume, progress=beside.progress,
+            apart=asked.apart,
         )  # fmt: skip
     try:
         check_together(asked, rows.streams)
         card = asked.card(rows.documents)
+        if resume and opened is None:
+            card = settle(Path(out), card)
         finished = finished_card(out, card) if resume and opened is None else None
         if finished is not None:
             rows.removed()
@@ -111,9 +120,15 @@ def asked_for(source: str | Path, said: Mapping[str, Any], *, beside: Beside, st
         raise InputError("a run needs a length, which its plan is for; give --length, such as 16k")
     if said.get("data") is None:
         raise InputError("there is nothing to train on; give --data with files, folders, or a folder of ropewalk data")
+    from ropewalk.tune import hub
+    from ropewalk.tune.arguments import HUB, check_extra
+
+    check_extra(beside.arguments)
+    hub.asked(beside.arguments)
     more = {
         "data_options": dict(said.get("data_options", {})),
-        "arguments": {key: str(value) for key, value in beside.arguments.items()},
+        # Where the result is uploaded, and by which token, is no part of the question.
+        "arguments": {key: str(value) for key, value in beside.arguments.items() if key not in HUB},
     }
     options = {key: value for key, value in said.items() if key not in ("data", "data_options")}
     return request(source, stand_in=stand_in, more=more, **options)
@@ -123,7 +138,8 @@ def check_together(asked: Request, streams: Sequence[Any]) -> None:
     """Raises `InputError` for choices that do not go together, now that the data are known."""
     from ropewalk.tune import combinations
 
-    combinations.check(asked.settings, plan=asked.kind, packed=_packed(streams), merge=asked.merge)
+    packed = any(stream.packed for stream in streams)
+    combinations.check(asked.settings, plan=asked.kind, switch=asked.switch, packed=packed, merge=asked.merge)
 
 
 def check_apart(out: str | Path, source: Path) -> None:
@@ -156,12 +172,6 @@ def _train(asked: Request, streams: Sequence[Any], run: Run, beside: Beside) -> 
         scorer=beside.scorer, validate_lengths=lengths, validate_every=beside.validate_every, extra=beside.arguments,
         callbacks=beside.callbacks, progress=beside.progress,
     ).run(run)  # fmt: skip
-
-
-def _packed(streams: Sequence[Any]) -> bool:
-    """Whether some first row packs documents that are learned: padding is a document that is not."""
-    firsts = [stream.row(0) for stream in streams]
-    return any(bool(((row.document_ids > 0) & (row.labels != -100)).any()) for row in firsts)
 
 
 def _where(source: str | Path) -> str:

@@ -4,6 +4,9 @@ A document longer than a row is cut into full rows; what remains of it, and shor
 first, each into the row where it leaves least room (best-fit decreasing). Nothing is thrown away and nothing is joined: in a
 pack no document sees another. What is left of a row is padding that nobody learns from.
 
+With `apart` each document, and each row's worth of a longer one, has a row of its own: for models whose attention would let
+the documents of a pack see each other, or whose numbers change with the length of the text.
+
 Given up: the smallest number of rows, which is hard to find; best-fit decreasing needs at most 11/9 of it and a few rows.
 """
 
@@ -17,7 +20,7 @@ Pieces = NDArray[np.int64]
 """[num_pieces, 4]: row, document, start, stop; rows rising."""
 
 
-def pack(kept: NDArray[np.int64], length: int) -> Pieces:
+def pack(kept: NDArray[np.int64], length: int, *, apart: bool = False) -> Pieces:
     """The rows for the first `kept[d]` tokens of every document d. The same for the same numbers, always."""
     full = kept // length
     documents = np.repeat(np.arange(kept.size), full)
@@ -26,7 +29,7 @@ def pack(kept: NDArray[np.int64], length: int) -> Pieces:
     rest = kept - full * length
     order = np.flatnonzero(rest)
     order = order[np.argsort(-rest[order], kind="stable")]
-    rows = best_fit(rest[order].tolist(), length)
+    rows = list(range(order.size)) if apart else best_fit(rest[order].tolist(), length)
     tail = [
         (documents.size + row, d, int(full[d]) * length, int(kept[d])) for row, d in zip(rows, order.tolist(), strict=True)
     ]

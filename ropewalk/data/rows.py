@@ -2,7 +2,8 @@
 
 Labels stand at their own token's place and are not shifted. The first token of a document has nothing before it that
 predicts it, so it is never learned: a pack would otherwise learn each document's beginning from the end of another.
-Padding is a document of its own, the last one, that nobody learns from.
+Padding is no document: it stands at a row's end, under an id of its own, so that nothing sees it and nobody learns from it,
+and all of it at position 0, so that a model whose numbers follow the largest position follows the text's.
 """
 
 from collections.abc import Sequence
@@ -26,19 +27,26 @@ class Row:
     position_ids: NDArray[np.int64]
     """[T]"""
     document_ids: NDArray[np.int64]
-    """[T] 0,0,..,1,1,..: rising from 0 without a gap."""
+    """[T] 0,0,..,1,1,..: rising from 0 without a gap; padding has the last id to itself."""
+    num_padding: int = 0
+    """How many tokens at the end are padding."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of text, padding left out."""
+        return int(self.ids.size) - self.num_padding
 
     @property
     def num_documents(self) -> int:
-        """Documents in it, padding counted as one."""
-        return int(self.document_ids[-1]) + 1 if self.document_ids.size else 0
+        """Documents in it; padding is none."""
+        return int(self.document_ids[self.num_tokens - 1]) + 1 if self.num_tokens else 0
 
 
 def make_row(pieces: Sequence[tuple[NDArray[np.int64], NDArray[np.bool_]]], *, length: int = 0, pad_id: int = 0) -> Row:
     """A row of documents, each given as (ids, which of them are learned), padded to `length` tokens."""
     given = [(ids, learned) for ids, learned in pieces if ids.size]
-    short = length - sum(ids.size for ids, _ in given)
-    if short > 0:
+    short = max(0, length - sum(ids.size for ids, _ in given))
+    if short:
         given.append((np.full(short, pad_id, dtype=np.int64), np.zeros(short, dtype=np.bool_)))
     labels = []
     for ids, learned in given:
@@ -46,9 +54,13 @@ def make_row(pieces: Sequence[tuple[NDArray[np.int64], NDArray[np.bool_]]], *, l
         kept[0] = False
         labels.append(np.where(kept, ids, NOT_LEARNED))
     empty = np.zeros(0, dtype=np.int64)
+    places = [np.arange(ids.size) for ids, _ in given]
+    if short:
+        places[-1] = np.zeros(short, dtype=np.int64)
     return Row(
         ids=np.concatenate([empty, *(ids for ids, _ in given)]).astype(np.int64),
         labels=np.concatenate([empty, *labels]).astype(np.int64),
-        position_ids=np.concatenate([empty, *(np.arange(ids.size) for ids, _ in given)]).astype(np.int64),
+        position_ids=np.concatenate([empty, *places]).astype(np.int64),
         document_ids=np.repeat(np.arange(len(given)), [ids.size for ids, _ in given]).astype(np.int64),
+        num_padding=short,
     )

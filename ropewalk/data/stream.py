@@ -1,8 +1,9 @@
 """Rows for training, from a folder of prepared data.
 
-A row is a pure function of (seed, index): its documents come from a permutation drawn for the index's epoch, its positions
-from a generator of the index. So a run that goes on at any index sees what it would have seen, and nobody keeps a state.
-Indices beyond the folder's rows are later epochs, in another order.
+A row is a pure function of (seed, stage, index): its documents come from a permutation drawn for the index's epoch, its
+positions from a generator of the index. So a run that goes on at any index sees what it would have seen, and nobody keeps a
+state. Indices beyond the folder's rows are later epochs, in another order; another stage of a run has an order of its own.
+Whoever reads a stream draws nothing and counts no epochs.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from ropewalk.core.errors import InputError, SourceError, near
 from ropewalk.data.packing import pack
-from ropewalk.data.positions import POSITIONS, pose, randomized
+from ropewalk.data.positions import ORDER, POSITIONS, Seed, drawn, generator
 from ropewalk.data.rows import Row, make_row
 from ropewalk.data.shards import Documents, read_shards
 
@@ -27,7 +28,7 @@ class Stream:
     """Rows of one length, in an order of the seed. Open one with `Stream.open`."""
 
     def __init__(
-        self, documents: Documents, pieces: NDArray[np.int64], *, length: int, pad_id: int, seed: int, positions: str,
+        self, documents: Documents, pieces: NDArray[np.int64], *, length: int, pad_id: int, seed: Seed, positions: str,
         target_length: int, num_chunks: int, fingerprint: str,
     ) -> None:  # fmt: skip
         self.documents = documents
@@ -42,17 +43,21 @@ class Stream:
         self._pieces = pieces
         self._first = np.searchsorted(pieces[:, 0], np.arange(int(pieces[-1, 0]) + 2 if pieces.size else 1))
         self._rows = np.arange(self._first.size - 1)
+        num_pieces = np.diff(self._first)
         if positions != "full":
             # A jump says something inside one document only, and a short row shows fewer distances.
             self._rows = np.flatnonzero(pieces[self._first[:-1], 3] - pieces[self._first[:-1], 2] == length)
+        self.packed = bool((num_pieces[self._rows] > 1).any())
+        """Whether any row holds more than one document."""
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
 
     @classmethod
     def open(
-        cls, path: str | Path, *, seed: int = 0, length: int | None = None, positions: str = "full",
-        target_length: int | None = None, num_chunks: int = 2,
+        cls, path: str | Path, *, seed: Seed = 0, length: int | None = None, positions: str = "full",
+        target_length: int | None = None, num_chunks: int = 2, apart: bool = False,
     ) -> "Stream":  # fmt: skip
-        """The stream of a folder that `ropewalk data` made. Another `length` than the folder's packs its documents anew.
+        """The stream of a folder that `ropewalk data` made. Another `length` than the folder's packs its documents anew;
+        `apart` gives each document rows of its own. `seed` is a number, or that and the stage of a run.
 
         `positions` `pose` and `randomized` need a `target_length`, and use rows that one document fills.
         Raises `SourceError` for what is no such folder, `InputError` where no row is left or an option is wrong.
@@ -69,7 +74,7 @@ class Stream:
         documents = Documents(folder / SHARDS, read_shards(folder / SHARDS))
         stream = cls(
             documents,
-            pack(_kept(folder, card, len(documents)), tokens),
+            pack(_kept(folder, card, len(documents)), tokens, apart=apart),
             length=tokens,
             pad_id=int(card["pad_id"]),
             seed=seed,
@@ -102,17 +107,14 @@ class Stream:
         number = int(self._rows[self._order(epoch)[at]])
         pieces = self._pieces[self._first[number] : self._first[number + 1], 1:].tolist()
         row = make_row([self.documents.piece(*piece) for piece in pieces], length=self.length, pad_id=self.pad_id)
-        if self.positions == "full":
-            return row
-        rng = np.random.default_rng([self.seed, 4, index])
-        if self.positions == "pose":
-            return pose(row, self.target_length, rng, self.num_chunks)
-        return randomized(row, self.target_length, rng)
+        return drawn(
+            row, self.positions, seed=self.seed, index=index, target_length=self.target_length, num_chunks=self.num_chunks
+        )
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         known = self._epoch
         if known is None or known[0] != epoch:
-            known = (epoch, np.random.default_rng([self.seed, 3, epoch]).permutation(len(self)))
+            known = (epoch, generator(self.seed, ORDER, epoch).permutation(len(self)))
             self._epoch = known
         return known[1]
 

@@ -13,9 +13,12 @@ Choice = tuple[str, str]
 """An option and a value of it."""
 PLANS = ("static", "switched", "dynamic")
 DATA = ("packed",)
+BATCHES = ("several rows",)
+ROWS = ("short",)
+"""No longer than the text that a switched plan's first numbers are for."""
 OPTIONS: dict[str, tuple[str, ...]] = {
     "recipe": RECIPES, "positions": POSITIONS, "attention": ATTENTIONS, "plan": PLANS, "data": DATA,
-    "result": ("adapter", "full checkpoint"),
+    "batch": BATCHES, "rows": ROWS, "result": ("adapter", "full checkpoint"),
 }  # fmt: skip
 
 
@@ -67,19 +70,23 @@ RULES = (
     ),
     Rule(
         one=("plan", "dynamic"), other=("recipe", "full"),
-        reason="a plan with other numbers for every length has no one vector to train at", mend="say --freeze",
+        reason="a plan with other numbers for every length has no one vector to train at",
+        mend="say --freeze, with a --method",
     ),
     Rule(
         one=("plan", "dynamic"), other=("recipe", "lora"),
-        reason="a plan with other numbers for every length has no one vector to train at", mend="say --freeze",
+        reason="a plan with other numbers for every length has no one vector to train at",
+        mend="say --freeze, with a --method",
     ),
     Rule(
         one=("plan", "dynamic"), other=("recipe", "longlora"),
-        reason="a plan with other numbers for every length has no one vector to train at", mend="say --freeze",
+        reason="a plan with other numbers for every length has no one vector to train at",
+        mend="say --freeze, with a --method",
     ),
     Rule(
         one=("plan", "dynamic"), other=("recipe", "qlora"),
-        reason="a plan with other numbers for every length has no one vector to train at", mend="say --freeze",
+        reason="a plan with other numbers for every length has no one vector to train at",
+        mend="say --freeze, with a --method",
     ),
     Rule(
         one=("plan", "switched"), other=("positions", "pose"),
@@ -90,6 +97,23 @@ RULES = (
         one=("plan", "switched"), other=("positions", "randomized"),
         reason="the model chooses its numbers by the largest position, so short texts would train the long regime only",
         mend="take a static plan such as yarn",
+    ),
+    Rule(
+        one=("plan", "switched"), other=("data", "packed"),
+        reason="the model chooses its numbers by the largest position of a batch, so a short document beside a long one "
+        "would turn by the long numbers",
+        mend="give rows of one document",
+    ),
+    Rule(
+        one=("plan", "switched"), other=("batch", "several rows"),
+        reason="the model chooses its numbers by the largest position of a batch, so a short document beside a long one "
+        "would turn by the long numbers",
+        mend="say --batch-size 1 and a larger --accumulate",
+    ),
+    Rule(
+        one=("plan", "switched"), other=("rows", "short"),
+        reason="rows that never pass the old length turn by the short numbers alone, and the long ones are never trained",
+        mend="give a --window beyond the old length",
     ),
     Rule(
         one=("recipe", "qlora"), other=("result", "full checkpoint"),
@@ -103,18 +127,23 @@ RULES = (
 )  # fmt: skip
 
 
-def choices(settings: Settings, *, plan: str, packed: bool, merge: bool) -> set[Choice]:
+def choices(settings: Settings, *, plan: str, switch: int | None, packed: bool, merge: bool) -> set[Choice]:
     """What a run has chosen, in the words of the table."""
     full = merge or settings.recipe == "full"
+    short = switch is not None and max(stage.window for stage in settings.stages) <= switch
     return {
         ("recipe", settings.recipe), ("positions", settings.positions), ("attention", settings.attention), ("plan", plan),
         ("result", "full checkpoint" if full else "adapter"), *([("data", "packed")] if packed else []),
+        *([("batch", "several rows")] if settings.batch_size > 1 else []), *([("rows", "short")] if short else []),
     }  # fmt: skip
 
 
-def check(settings: Settings, *, plan: str = "static", packed: bool = False, merge: bool = False) -> None:
-    """Raises `InputError` for the first rule that a run breaks."""
-    chosen = choices(settings, plan=plan, packed=packed, merge=merge)
+def check(
+    settings: Settings, *, plan: str = "static", switch: int | None = None, packed: bool = False, merge: bool = False
+) -> None:
+    """Raises `InputError` for the first rule that a run breaks. `switch` is the longest text that a switched plan's first
+    numbers are for."""
+    chosen = choices(settings, plan=plan, switch=switch, packed=packed, merge=merge)
     for rule in RULES:
         if rule.one in chosen and rule.other in chosen:
             raise InputError(f"{_say(rule.one)} and {_say(rule.other)} do not go together: {rule.reason}; {rule.mend}")

@@ -39,6 +39,16 @@ def test_every_token_is_in_one_row_and_no_row_is_too_long(kept: list[int], lengt
     assert np.sort(used)[:2].sum() > length or used.size < 2
 
 
+def test_apart_no_row_holds_two_documents() -> None:
+    assert pack(np.array([10, 3, 0, 1]), 4, apart=True).tolist() == [
+        [0, 0, 0, 4],
+        [1, 0, 4, 8],
+        [2, 1, 0, 3],
+        [3, 0, 8, 10],
+        [4, 3, 0, 1],
+    ]
+
+
 def test_a_million_documents_take_no_minutes() -> None:
     kept = np.random.default_rng(0).integers(1, 5000, 20_000)
     pieces = pack(kept, 4096)

@@ -21,9 +21,9 @@ def test_a_pack_is_this_picture() -> None:
     row = make_row([everything(5, 6, 5), answer, everything(4)], length=9, pad_id=0)
     assert row.ids.tolist() == [5, 6, 5, 7, 8, 9, 4, 0, 0]
     assert row.labels.tolist() == [-100, 6, 5, -100, -100, 9, -100, -100, -100]
-    assert row.position_ids.tolist() == [0, 1, 2, 0, 1, 2, 0, 0, 1]
+    assert row.position_ids.tolist() == [0, 1, 2, 0, 1, 2, 0, 0, 0]
     assert row.document_ids.tolist() == [0, 0, 0, 1, 1, 1, 2, 3, 3]
-    assert row.num_documents == 4
+    assert (row.num_documents, row.num_tokens, row.num_padding) == (3, 7, 2)
     assert {a.dtype for a in (row.ids, row.labels, row.position_ids, row.document_ids)} == {np.dtype(np.int64)}
 
 
@@ -90,6 +90,23 @@ def test_a_pack_and_a_row_that_is_too_long_are_refused(move: object) -> None:
         move(make_row([everything(1, 2), everything(3)]), 8, rng)  # type: ignore[operator]
     with pytest.raises(InputError, match="for 3 tokens need rows of at most that, got 4"):
         move(one(4), 3, rng)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("move", [pose, randomized])
+def test_padding_is_no_document_and_does_not_move(move: object) -> None:
+    plain, padded = one(6), make_row([everything(1, 2, 3, 4, 5, 6)], length=9)
+    for seed in range(20):
+        alone, beside = (move(row, 64, np.random.default_rng(seed)) for row in (plain, padded))  # type: ignore[operator]
+        assert beside.position_ids[:6].tolist() == alone.position_ids.tolist()
+        assert beside.position_ids[6:].tolist() == [0, 0, 0]
+    assert full(beside).position_ids.tolist() == [0, 1, 2, 3, 4, 5, 0, 0, 0]
+    with pytest.raises(InputError, match="one document, got a pack of 2"):
+        move(make_row([everything(1, 2), everything(3)], length=9), 64, np.random.default_rng(0))  # type: ignore[operator]
+
+
+def test_a_row_without_text_has_no_document() -> None:
+    row = make_row([], length=3)
+    assert (row.num_documents, row.num_tokens, row.num_padding) == (0, 0, 3)
 
 
 def test_more_chunks_than_tokens_are_refused() -> None:

@@ -55,10 +55,13 @@ def test_every_documents_first_label_is_masked_and_padding_teaches_nothing(folde
         rest = np.setdiff1d(np.arange(32), firsts)
         learned = row.labels[rest] != -100
         assert (row.labels[rest][learned] == row.ids[rest][learned]).all()
-        # What is not learned beside a document's first token is padding: one document, the last, of end marks.
-        padding = rest[~learned]
-        assert (row.document_ids[padding] == row.num_documents - 1).all()
+        # What is not learned beside a document's first token is padding: the last, of end marks, all at position 0.
+        padding = np.arange(32 - row.num_padding, 32)
+        assert set(rest[~learned]) <= set(padding)
+        assert (row.document_ids[padding] == row.num_documents).all()
         assert (row.ids[padding] == 2).all()
+        assert (row.labels[padding] == -100).all()
+        assert (row.position_ids[padding] == 0).all()
 
 
 @pytest.mark.parametrize("positions", ["pose", "randomized"])
@@ -71,6 +74,42 @@ def test_jumps_are_inside_one_document_that_fills_its_row(folder: Path, position
         assert row.num_documents == 1
         furthest = max(furthest, int(row.position_ids[-1]))
     assert 100 < furthest < 128
+
+
+@pytest.mark.parametrize("positions", ["full", "pose", "randomized"])
+def test_a_stage_never_replays_another(folder: Path, positions: str) -> None:
+    target = None if positions == "full" else 128
+    first, second, again = (
+        Stream.open(folder, seed=(3, stage), positions=positions, target_length=target) for stage in (0, 1, 1)
+    )
+    assert [second.row(i).ids.tolist() for i in range(9)] != [first.row(i).ids.tolist() for i in range(9)]
+    if positions != "full":
+        assert [second.row(i).position_ids.tolist() for i in range(9)] != [
+            first.row(i).position_ids.tolist() for i in range(9)
+        ]
+    assert all(same(second.row(index), again.row(index)) for index in range(3 * len(again)))
+    # A number is stage 0 of itself.
+    alone = Stream.open(folder, seed=3, positions=positions, target_length=target)
+    assert all(same(first.row(index), alone.row(index)) for index in range(len(alone)))
+
+
+def test_packed_is_said_of_all_rows(folder: Path) -> None:
+    stream = Stream.open(folder)
+    counts = [stream.row(index).num_documents for index in range(len(stream))]
+    assert min(counts) == 1
+    assert max(counts) > 1
+    assert stream.packed
+    assert not Stream.open(folder, positions="pose", target_length=128).packed
+    assert not Stream.open(folder, apart=True).packed
+
+
+def test_apart_gives_each_document_rows_of_its_own(folder: Path) -> None:
+    together, apart = Stream.open(folder), Stream.open(folder, apart=True)
+    rows = [apart.row(index) for index in range(len(apart))]
+    assert {row.num_documents for row in rows} == {1}
+    assert {row.ids.size for row in rows} == {32}
+    assert len(apart) > len(together)
+    assert sum(row.num_tokens for row in rows) == sum(together.row(index).num_tokens for index in range(len(together)))
 
 
 def test_another_length_packs_the_same_documents_anew(folder: Path) -> None:

@@ -27,25 +27,34 @@ def test_rules_name_choices_that_exist() -> None:
 def test_every_rule_is_obeyed_and_nothing_else_is_refused() -> None:
     broken = set()
     for recipe, positions, attention in itertools.product(RECIPES, POSITIONS, ATTENTIONS):
-        for plan, packed, merge in itertools.product(OPTIONS["plan"], (False, True), (False, True)):
-            chosen = settings(recipe=recipe, positions=positions, attention=attention)
+        for plan, packed, merge, rows in itertools.product(OPTIONS["plan"], (False, True), (False, True), (1, 2)):
+            chosen = settings(recipe=recipe, positions=positions, attention=attention, batch_size=rows)
+            switch = 32 if plan == "switched" and rows == 1 else None
+            given = {"plan": plan, "packed": packed, "merge": merge, "switch": switch}
             words = {
                 ("recipe", recipe), ("positions", positions), ("attention", attention), ("plan", plan),
                 ("result", "full checkpoint" if merge or recipe == "full" else "adapter"),
-                ("data", "packed" if packed else "apart"),
+                ("data", "packed" if packed else "apart"), ("batch", "several rows" if rows > 1 else "one row"),
+                ("rows", "short" if switch else "long"),
             }  # fmt: skip
             expected = [rule for rule in RULES if {rule.one, rule.other} <= words]
             if not expected:
-                check(chosen, plan=plan, packed=packed, merge=merge)
+                check(chosen, **given)
                 continue
             with pytest.raises(InputError, match="do not go together") as caught:
-                check(chosen, plan=plan, packed=packed, merge=merge)
+                check(chosen, **given)
             assert expected[0].reason in str(caught.value)
             broken.update(expected)
     # Without weights of its own to merge, `full` leaves no adapter: that rule is for the reader of the table.
     assert {rule.reason for rule in RULES} - {rule.reason for rule in broken} == {
         "all weights change, so there is no adapter"
     }
+
+
+def test_rows_are_short_up_to_the_switch() -> None:
+    check(settings(), plan="switched", switch=31)
+    with pytest.raises(InputError, match="plan switched and rows short do not go together: rows that never pass the old"):
+        check(settings(), plan="switched", switch=32)
 
 
 def test_the_table_has_every_reason() -> None:

@@ -42,7 +42,8 @@ LONGROPE = f"longrope:short_factor={'|'.join(['1'] * 8)},long_factor={'|'.join([
 @pytest.mark.parametrize("method", ["yarn", "pi", "ntk", "abf", LONGROPE], ids=lambda method: method.partition(":")[0])
 def test_the_trained_model_turns_by_the_plan_of_its_own_base(method: str, tied: Path, tune: Tune, tmp_path: Path) -> None:
     plan = ropewalk.plan(tied, method, length=256)
-    tune(tmp_path / "out", method=method, steps=1)
+    # Rows beyond the old length of 64, so that a plan of two regimes trains the second.
+    tune(tmp_path / "out", method=method, steps=1, window=80)
     used = ropewalk.read_back(model_of(tmp_path / "out")).frequencies
     # At the declared length, where a plan of two regimes is in the second.
     assert used.difference(plan.at(256).frequencies) < 1e-5
