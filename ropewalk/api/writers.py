@@ -90,13 +90,17 @@ def _served(server: Any, model: str | None, decoding: Decoding, concurrency: int
 
 
 def _local(source: str | Path, decoding: Decoding, device: str, dtype: str) -> Writing:
+    from transformers import GenerationConfig
+
     from ropewalk.hosts import folder, live
 
     checkpoint = folder.open_checkpoint(source, weights=True)
     if checkpoint.kind == "gguf":
         raise InputError(f"{source} is a GGUF file; serve it and give the server's address as --writer, or convert it")
     model, tokenizer = live.load(checkpoint.path, device=device, dtype=dtype)
-    longest = live.geometry_of(model).window_length
+    longest, ends = live.geometry_of(model).window_length, _ends(model, tokenizer)
+    # What a model's own config says of decoding (a penalty, a temperature) fills whatever is not said, and would bend it.
+    model.generation_config = GenerationConfig()
     identity = {
         "kind": "local", "model": checkpoint.path.name, "sha256": provenance.source_hash(checkpoint.path),
         "dtype": str(model.dtype).removeprefix("torch."), **decoding.to_dict(),
@@ -108,7 +112,7 @@ def _local(source: str | Path, decoding: Decoding, device: str, dtype: str) -> W
             raise UnwrittenError(
                 f"a prompt of {ids.shape[1]} tokens with {decoding.answer_tokens} to write, and it reads {longest}"
             )
-        return _generated(model, tokenizer, ids, decoding, seed)
+        return _generated(model, tokenizer, ids, ends, decoding, seed)
 
     return Writing(write=write, identity=identity, longest=longest)
 
@@ -122,14 +126,18 @@ def _encoded(tokenizer: Any, prompt: str) -> Any:
     return tokenizer(prompt, return_tensors="pt")["input_ids"]
 
 
-def _generated(model: Any, tokenizer: Any, ids: Any, decoding: Decoding, seed: int) -> Written:
-    """One reply. Everything that decides it is said here: a model's own generation config would bend greedy decoding."""
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens at which a reply ends."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    ends = tokenizer.eos_token_id if own is None else own
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def _generated(model: Any, tokenizer: Any, ids: Any, ends: list[int], decoding: Decoding, seed: int) -> Written:
+    """One reply. The generator that it draws from is put back."""
     import torch
     from transformers import GenerationConfig
 
-    own = getattr(model.generation_config, "eos_token_id", None)
-    ends = tokenizer.eos_token_id if own is None else own
-    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     drawn = {"do_sample": True, "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
     config = GenerationConfig(
         max_new_tokens=decoding.answer_tokens, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0,

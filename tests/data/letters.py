@@ -1,5 +1,8 @@
-"""A tokenizer of single characters that `Encoder` takes, safe to fork; and sources made of files."""
+"""A tokenizer of single characters that `Encoder` takes, safe to fork; sources made of files; and work that is killed."""
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +47,22 @@ def corpus(folder: Path, *, num_long: int = 9, num_short: int = 20) -> Path:
 def content(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def killed_at(count: int, work: Callable[[], object]) -> bool:
+    """Does the work in a child that dies by SIGKILL at its `count`-th rename; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        try:
+            renames, real = iter(range(1, 10_000)), Path.replace
+
+            def replace(self: Path, target: Path) -> Path:
+                if next(renames) == count:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(self, target)
+
+            Path.replace = replace  # type: ignore[assignment, method-assign]
+            work()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])

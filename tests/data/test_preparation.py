@@ -3,13 +3,12 @@
 import errno
 import json
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from letters import Letters, content, corpus, prepared
+from letters import Letters, content, corpus, killed_at, prepared
 
 from ropewalk.core.errors import InputError, MachineError, OutputError, SourceError, TextError
 from ropewalk.data.shards import Documents, read_shards
@@ -66,25 +65,6 @@ def test_shards_end_with_documents_and_know_their_hashes(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(SourceError, match=r"missing or broken|cut short"):
         Stream.open(tmp_path / "out")
-
-
-def killed_at(count: int, work: Callable[[], object]) -> bool:
-    """Does the work in a child that dies by SIGKILL at its `count`-th rename; whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        try:
-            renames, real = iter(range(1, 10_000)), Path.replace
-
-            def replace(self: Path, target: Path) -> Path:
-                if next(renames) == count:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(self, target)
-
-            Path.replace = replace  # type: ignore[assignment, method-assign]
-            work()
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 def test_a_run_that_is_killed_anywhere_ends_with_the_same_bytes(tmp_path: Path) -> None:
