@@ -1,0 +1,149 @@
+"""A result goes to the hub where that was asked for, and nothing else of the run does. The hub is a server of this test."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import close_session, constants
+from small import Tune
+
+from ropewalk.core.errors import InputError, MachineError
+
+
+class Hub:
+    """What the hub's API answers, and what it was told."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.made: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+        self.tokens: set[str | None] = set()
+
+    def answer(self, path: str, body: bytes) -> dict[str, Any]:
+        if path == "/api/repos/create":
+            self.made.append(json.loads(body))
+            return {"url": "http://127.0.0.1/me/model", "id": "me/model"}
+        if "/preupload/" in path:
+            files = json.loads(body)["files"]
+            return {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
+        assert "/commit/" in path, path
+        for line in body.decode().splitlines():
+            told = json.loads(line)
+            if told["key"] == "file":
+                self.files[told["value"]["path"]] = base64.b64decode(told["value"]["content"])
+        return {"commitUrl": "http://127.0.0.1/me/model/commit/1", "commitOid": "1" * 40, "pullRequestUrl": None}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    told = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.tokens.add(self.headers.get("authorization"))
+            if "chunked" in self.headers.get("transfer-encoding", ""):
+                body = b"".join(iter(self.chunk, b""))
+            else:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            content = json.dumps(told.answer(self.path, body) if told.status == 200 else {"error": "no"}).encode()
+            self.send_response(told.status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def chunk(self) -> bytes:
+            size = int(self.rfile.readline(), 16)
+            content = self.rfile.read(size)
+            self.rfile.readline()
+            return content
+
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", constants.ENDPOINT, raising=False)
+    close_session()
+    yield told
+    close_session()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+ASKED = {"push_to_hub": True, "hub_model_id": "me/model", "hub_token": "hf_secret", "hub_private_repo": True}
+
+
+def test_the_result_is_pushed_at_the_end_and_no_token_is_kept(hub: Hub, tune: Tune, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tune(out, steps=1, arguments=ASKED)
+    assert hub.made[0]["name"] == "model"
+    assert (hub.made[0].get("visibility") or hub.made[0].get("private")) in ("private", True)
+    assert hub.tokens == {"Bearer hf_secret"}
+    assert set(hub.files) == {path.name for path in out.iterdir() if path.is_file()} - {"card.json", "log.jsonl"}
+    assert hub.files["model.safetensors"] == (out / "model.safetensors").read_bytes()
+    assert "hf_secret" not in "".join(path.read_text() for path in out.glob("*.json*"))
+
+
+def test_a_hub_that_is_not_reached_costs_nothing(
+    hub: Hub, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ropewalk.tune.hub import Upload
+
+    out, push = tmp_path / "out", Upload.push
+
+    def failing(upload: Upload, folder: Path) -> None:
+        hub.status = 500
+        push(upload, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Upload, "push", failing)
+        with pytest.raises(MachineError, match=r"status 500.*--resume"):
+            tune(out, steps=2, arguments=ASKED)
+    hub.status = 200
+    written = (out / "model.safetensors").read_bytes()
+    assert not hub.files
+    assert tune(out, steps=2, arguments=ASKED, resume=True).status == "done"
+    assert hub.files["model.safetensors"] == written
+    assert len((out / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_hub_that_refuses_says_so_before_the_training(hub: Hub, tune: Tune, tmp_path: Path) -> None:
+    hub.status = 403
+    with pytest.raises(InputError, match=r"me/model \(status 403\)"):
+        tune(tmp_path / "out", arguments=ASKED)
+    assert (tmp_path / "out" / "log.jsonl").exists() is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), [({"hub_model_id": None}, "give hub_model_id"), ({"hub_token": None}, "needs a token")]
+)
+def test_what_an_upload_lacks_is_said_before_a_folder_is_made(
+    changes: dict[str, Any], words: str, hub: Hub, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(InputError, match=words):
+        tune(tmp_path / "out", arguments={**ASKED, **changes})
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_upload_where_the_user_stays_offline(tune: Tune, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="HF_HUB_OFFLINE"):
+        tune(tmp_path / "out", arguments=ASKED)
+
+
+def test_nothing_is_pushed_unless_asked(hub: Hub, tune: Tune, tmp_path: Path) -> None:
+    tune(tmp_path / "out", steps=1)
+    assert not hub.made
+    assert not hub.files
