@@ -150,7 +150,7 @@ def check_apart(out: str | Path, source: Path) -> None:
 
 
 def finished_card(out: str | Path, card: Card) -> Card | None:
-    """The card of this very run where it is finished already."""
+    """The card of this very run where it is finished already. What it was killed before sweeping away goes."""
     path = Path(out) / "card.json"
     if not path.is_file():
         return None
@@ -159,7 +159,12 @@ def finished_card(out: str | Path, card: Card) -> Card | None:
     except (ValueError, TypeError):
         return None
     written = any((Path(out) / name).is_file() for name in ("config.json", "adapter_config.json"))
-    return old if old.status == "done" and old.question == card.question and written else None
+    if not (old.status == "done" and old.question == card.question and written):
+        return None
+    from ropewalk.tune.run import swept
+
+    swept(Path(out))
+    return old
 
 
 def _train(asked: Request, streams: Sequence[Any], run: Run, beside: Beside) -> None:

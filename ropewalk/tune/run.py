@@ -3,7 +3,7 @@
 DIR/card.json  log.jsonl      what was asked, and a line for each step
     state/plan/               config and tokenizer with the plan on, before any weight
     state/step-000050/        what a killed run goes on from
-    config.json, weights or adapter, tokenizer     at the end; then state/ goes
+    config.json, weights or adapter, tokenizer     at the end; then the card says done, and state/ goes
 """
 
 import shutil
@@ -78,7 +78,9 @@ class Job:
         except Exception:
             run.save_card("failed")
             raise
+        # First the card: killed between the two, a run whose states are gone would be trained again.
         run.save_card("done")
+        swept(run.path)
 
     def _run(self, run: Run) -> None:
         states, start = run.path / "state", run.path / "state" / "plan"
@@ -103,9 +105,6 @@ class Job:
             # Before the states go: where the hub is not reached, --resume comes back to this place.
             with self.progress.task(f"uploading to {upload.repository}"):
                 upload.push(run.path)
-        shutil.rmtree(states, ignore_errors=True)
-        if not any((run.path / TRAINER).iterdir()):
-            (run.path / TRAINER).rmdir()
 
     def _build(self, start: Path) -> tuple[Any, Any]:
         # Adapters train in float32 on a base that may be held in bfloat16; full weights train in float32 themselves.
@@ -174,6 +173,13 @@ class Job:
         )  # fmt: skip
         for note in notes:
             self.progress.say(note)
+
+
+def swept(out: Path) -> None:
+    """Takes what only an unfinished run needs out of a finished one's folder."""
+    shutil.rmtree(out / "state", ignore_errors=True)
+    if (out / TRAINER).is_dir() and not any((out / TRAINER).iterdir()):
+        (out / TRAINER).rmdir()
 
 
 @contextmanager

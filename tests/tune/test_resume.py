@@ -13,8 +13,9 @@ from small import Tune, tuning
 from transformers import TrainerCallback
 
 from ropewalk.core.errors import MachineError, OutputError
+from ropewalk.core.run import Run
 from ropewalk.hosts.folder import tuned
-from ropewalk.tune import state
+from ropewalk.tune import run, state
 
 
 def die(*_: Any, **__: Any) -> None:
@@ -55,6 +56,8 @@ PLACES: dict[str, Callable[[], list[TrainerCallback]]] = {
     "before the older state goes": lambda: dying(state, "_flush", 12),
     "between the last step and the result": lambda: dying(tuned, "_marked", 1),
     "while the result is put in place": lambda: dying(tuned, "_move", 2),
+    "between the result and the card that says done": lambda: dying(Run, "save_card", 2),
+    "before the states go": lambda: dying(run, "swept", 1),
 }
 
 
@@ -95,6 +98,27 @@ def test_killed_and_resumed_is_bit_equal_to_unbroken(place: str, tune: Tune, unb
     assert (out / "log.jsonl").read_text() == (unbroken / "log.jsonl").read_text()
     assert not (out / "state").exists()
     assert not list(out.glob(".*"))
+
+
+class Counted(TrainerCallback):
+    """Counts the steps that are taken."""
+
+    steps = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.steps += 1
+
+
+@pytest.mark.parametrize(("owner", "name", "number"), [(Run, "save_card", 2), (run, "swept", 1)])
+def test_killed_after_its_result_a_run_takes_no_step_again(
+    owner: Any, name: str, number: int, tune: Tune, tmp_path: Path
+) -> None:
+    out, counted = tmp_path / "run", Counted()
+    assert killed(lambda: tune(out, callbacks=dying(owner, name, number), **DROPOUT))
+    assert (out / "config.json").is_file()
+    assert tune(out, resume=True, callbacks=[counted], **DROPOUT).status == "done"
+    assert counted.steps == 0
+    assert not (out / "state").exists()
 
 
 def test_a_state_holds_no_pickle(tune: Tune, tmp_path: Path) -> None:
