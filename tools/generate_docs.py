@@ -164,13 +164,18 @@ def cli_page() -> str:
 
 
 def combinations_page() -> str:
-    """What does not go with what in a tuning run."""
+    """What does not go with what in a tuning run, and the presets with their sources."""
     from ropewalk.tune.combinations import table as refused
-    from ropewalk.tune.presets import names
+    from ropewalk.tune.presets import names, read
 
     page = f"# What goes with what in a tuning run\n\n{NOTE}\nEverything that is not in this table is allowed; what `tune` "
     page += "refuses it refuses with these words. See [tuning](tune.md).\n\n" + refused()
-    return page + "\nPresets: " + ", ".join(f"`{name}`" for name in names()) + ".\n"
+    page += "\n## Presets\n\nWhat each is, where its numbers are from, and what was not taken over.\n"
+    for name in names():
+        preset = read(name)
+        several = f" ({len(preset.runs)} runs)" if len(preset.runs) > 1 else ""
+        page += f"\n**`{name}`**{several}. {preset.source}\n"
+    return page
 
 
 def summaries(parser: Parser) -> list[tuple[str, str]]:

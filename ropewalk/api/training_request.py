@@ -125,11 +125,11 @@ def request(
     recipes.refuse(chosen.recipe)
     plan, start, notes = _planned(source, checkpoint, reads, method, tokens, lineage=lineage, freeze=freeze)
     folder.check_start(checkpoint, plan, length=tokens, geometry=start)
-    target = live.choose_device(device)
+    target, stretched = live.choose_device(device), plan is not None or reads.lineage == "runtime"
     _check_machine(chosen, start, target.type)
     return Request(
         source=source, checkpoint=checkpoint, settings=chosen, plan=plan, start=start, reads=reads, device=target,
-        bfloat16=_bfloat16(dtype, target), merge=merge, notes=(*notes, *_notes(chosen, plan)),
+        bfloat16=_bfloat16(dtype, target), merge=merge, notes=(*notes, *_notes(chosen, stretched=stretched)),
         config={**chosen.to_dict(), "source": str(source), "merge": merge, "lineage": lineage, **(more or {})},
     )  # fmt: skip
 
@@ -178,7 +178,7 @@ def _stages(
     reads: Geometry, length: int, steps: int | None, window: Any, stages: Any, settings: Mapping[str, Any]
 ) -> tuple[Any, ...]:
     """The stages that were asked for; training short takes rows of what the source reads now."""
-    from ropewalk.tune.settings import Stage
+    from ropewalk.tune.settings import Settings, Stage
 
     if stages is not None:
         if steps is not None or window is not None:
@@ -190,6 +190,9 @@ def _stages(
     if window is None:
         short = settings.get("positions", "full") != "full"
         rows = min(length, reads.trained_length) if short else length
+        if settings.get("recipe") == "prefix":
+            # The prefix takes the first positions, and the text ends at the length.
+            rows = max(2, length - settings.get("num_virtual_tokens", Settings.num_virtual_tokens))
     else:
         rows = parse_length(window)
     return (Stage(window=rows, steps=steps),)
@@ -241,9 +244,9 @@ def _check_kept(carried: Any, reads: Geometry, tokens: int) -> None:
         )
 
 
-def _notes(settings: Any, plan: Plan | None) -> list[str]:
-    """What is learned less than the plan promises."""
-    if plan is None:
+def _notes(settings: Any, *, stretched: bool) -> list[str]:
+    """What is learned less than the plan promises, where there is a stretch that nobody has trained yet."""
+    if not stretched:
         return []
     notes = [LORA + "; --recipe longlora trains those too"] if settings.recipe == "lora" else []
     longest = max(stage.window for stage in settings.stages)

@@ -8,18 +8,17 @@ own is read the same way.
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ropewalk.core.errors import InputError, near
+from ropewalk.tune.settings import Settings
 
 KEYS = (
-    "data", "length", "method", "lineage", "recipe", "positions", "attention", "window", "curriculum", "steps",
-    "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "max_grad_norm", "batch_size",
-    "accumulate", "seed", "rank", "alpha", "dropout", "group", "pattern", "wrap", "chunks", "checkpoint_every",
-    "offload", "save_every", "device", "dtype", "merge", "freeze", "prompt_loss", "allow_short", "field",
+    "data", "method", "lineage", "window", "curriculum", "steps", "device", "dtype", "merge", "freeze", "prompt_loss",
+    "allow_short", "field", *(field.name for field in fields(Settings) if field.name != "stages"),
 )  # fmt: skip
 """What a preset may say beside `source` and `runs`."""
 
