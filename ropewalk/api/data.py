@@ -31,7 +31,7 @@ def data(
     from ropewalk.data.assembly import Settings
     from ropewalk.data.mixing import Mix
     from ropewalk.data.preparation import prepare
-    from ropewalk.data.reading.files import open_files
+    from ropewalk.data.reading.files import check_options, open_files
     from ropewalk.data.reading.hub import open_dataset
     from ropewalk.data.reading.records import Source
     from ropewalk.data.tokens import Encoder
@@ -49,6 +49,7 @@ def data(
         seed=seed,
     )
     files = [open_files(str(path), field=field, include=include) for path in paths]
+    check_options(files, num_datasets=len(datasets), include=include)
     check_apart(out, [source.root / name for source in files for name in source.files])
     sources: list[Source] = [*files, *(open_dataset(text, field=field) for text in datasets)]
     encoder = Encoder(

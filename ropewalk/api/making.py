@@ -34,7 +34,7 @@ def make(
     from ropewalk.data.making.folder import make as write
     from ropewalk.data.making.settings import Settings
     from ropewalk.data.making.wording import Wordings
-    from ropewalk.data.reading.files import open_files
+    from ropewalk.data.reading.files import check_options, open_files
     from ropewalk.data.reading.hub import open_dataset
     from ropewalk.data.reading.records import Source
     from ropewalk.data.tokens import Encoder
@@ -58,6 +58,7 @@ def make(
     decoding = Decoding(temperature=temperature, top_p=top_p, answer_tokens=answer_tokens)
     said = Wordings() if wordings is None else Wordings.read(wordings)
     files = [open_files(str(path), field=field, include=include) for path in paths]
+    check_options(files, num_datasets=len(datasets), include=include)
     check_apart(out, [source.root / name for source in files for name in source.files])
     sources: list[Source] = [*files, *(open_dataset(text, field=field) for text in datasets)]
     encoder = Encoder(tokenizer=tokenizer_of(model_of(tokenizer)), chat_template=chat_template_of(chat_template))

@@ -1,6 +1,7 @@
 """`ropewalk data` as a user types it: what it prints, what it writes, and one sentence for what is wrong."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,9 @@ def test_the_same_command_writes_the_same_bytes(
         (["TEXTS", "--tokenizer", "TEXTS"], ["has no config.json", "--window"]),
         (["TEXTS", "--tokenizer", "TEXTS", "--window", "64"], ["has no tokenizer that can be loaded"]),
         (["TEXTS", "--tokenizer", "nowhere"], ["nowhere does not exist"]),
+        (["TEXTS", "--field", "body"], ["--field body names a field of records, and there are only texts"]),
+        (["chat.jsonl", "--include", "*.py"], ["--include chooses files of folders"]),
+        (["pipe"], ["neither a file nor a folder"]),
         (["TEXTS", "--force", "--resume"], ["contradict each other"]),
         (["BROKEN"], ["11 broken records", "line 1: broken JSON", "--max-broken"]),
         (["CHAT"], ["no chat template", "--chat-template FILE"]),
@@ -116,6 +120,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.jsonl").write_text("{\n" * 20)
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "chat.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
     places = {"TEXTS": str(texts), "BROKEN": "broken.jsonl", "CHAT": "chat.jsonl"}
     given = [places.get(option, option) for option in options]
@@ -139,3 +144,5 @@ def test_a_finished_folder_is_refused_without_a_word(
     assert command(*line).refused("exists and is not empty", "--resume", "--force")
     assert command(*line, "--resume").code == 0
     assert command(*line, "--force").code == 0
+    again = ("--tokenizer", tiny_checkpoint, "--length", 128, "--out", tmp_path / "again")
+    assert command("data", tmp_path / "out", *again).refused("is prepared already; give it to ropewalk tune")

@@ -107,6 +107,7 @@ def knows(word: str, reply: str) -> Reply:
         (knows("Write one question", ""), "question: nothing was written"),
         (knows("Write one question", "<think>well, ships"), "question: not a question"),
         (knows("Answer the question", "Not stated."), "answer: not stated"),
+        (knows("Answer the question", "The answer to this question is: not stated"), "answer: not stated"),
         (knows("Answer the question", "keeper"), "answer: the question says it"),
         (knows("Somebody asks", "Not stated"), "again: does not agree"),
         (knows("Somebody asks", "77"), "again: does not agree"),

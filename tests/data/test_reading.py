@@ -2,16 +2,17 @@
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ropewalk.core.errors import InputError, TextError
+from ropewalk.core.errors import InputError, MachineError, TextError
 from ropewalk.data.reading.files import open_files
 from ropewalk.data.reading.formats import recognise
-from ropewalk.data.reading.hub import open_dataset
+from ropewalk.data.reading.hub import HubSource, open_dataset
 from ropewalk.data.reading.records import LeftOut, Message, Record, UnreadableError
 
 TURNS = (Message(role="user", content="why?"), Message(role="assistant", content="so."))
@@ -103,6 +104,65 @@ def test_a_line_in_another_encoding_is_left_out_and_its_neighbours_are_read(tmp_
     contents, left = read(path)
     assert contents == ["one", "two"]
     assert left == [f"{path} line 2: not UTF-8 (byte 13)"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_text_in_utf_16_is_no_text_with_holes(tmp_path: Path, encoding: str) -> None:
+    """Without its mark it is UTF-8 as well, byte by byte."""
+    (tmp_path / "a.txt").write_bytes("plain words".encode(encoding))
+    contents, left = read(tmp_path / "a.txt")
+    assert contents == []
+    assert "not UTF-8" in left[0]
+
+
+def test_names_of_fields_are_few_short_and_harmless(tmp_path: Path) -> None:
+    record = {f"{'k' * 60}{i}\x1b[31m": 1 for i in range(3000)}
+    with pytest.raises(UnreadableError) as caught:
+        recognise(record)
+    assert "\x1b" not in caught.value.detail
+    assert "and 2992 more" in caught.value.detail
+    assert len(caught.value.detail) < 600
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"instruction": "why?", "output": " "},
+        {"messages": [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "\n"}]},
+    ],
+)
+def test_an_answer_that_says_nothing_is_left_out_and_named(tmp_path: Path, record: dict) -> None:
+    contents, left = read(write(tmp_path / "a.jsonl", json.dumps(record)))
+    assert contents == []
+    assert left == [f"{tmp_path / 'a.jsonl'} line 1: an answer that is empty"]
+
+
+def test_a_parquet_file_that_is_damaged_inside_is_a_sentence(tmp_path: Path) -> None:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    path = tmp_path / "a.parquet"
+    table = arrow.table({"text": [f"{i} words. " * 40 for i in range(2000)]})
+    parquet.write_table(table, path, compression="none", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    data[3000:90000] = b"\xff" * 87000
+    path.write_bytes(data)
+    with pytest.raises(TextError, match=r"a\.parquet is damaged and cannot be read to its end .*; give a whole file"):
+        read(path)
+
+
+def test_a_data_set_that_breaks_off_can_be_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def skip(self, number: int) -> Iterator[dict[str, str]]:
+            yield {"text": "one"}
+            raise RuntimeError("peer closed connection\nand more")
+
+    source = HubSource(name="o/n", config=None, split="train", revision="r", documents=None)
+    monkeypatch.setattr(HubSource, "_open", lambda self: Broken())
+    records = source.records()
+    assert next(records).content == "one"  # type: ignore[union-attr]
+    with pytest.raises(MachineError, match=r"o/n broke off \(peer closed connection\); .* --resume"):
+        next(records)
 
 
 def test_reading_goes_on_after_any_record(tmp_path: Path) -> None:

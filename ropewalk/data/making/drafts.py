@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ropewalk.data.making.agreement import agree, f1, gives_away, own_words
+from ropewalk.data.making.agreement import agree, f1, gives_away, own_words, words
 from ropewalk.data.making.contexts import Contexts
 from ropewalk.data.making.settings import Settings, UnwrittenError, Writing, Written
 from ropewalk.data.making.texts import Span
@@ -159,4 +159,5 @@ class Drafts:
         return self.contexts.texts.items[span.text].content[span.low : span.high]
 
     def _unstated(self, line: str) -> bool:
-        return line.casefold().strip(" .").startswith(self.wordings.say("not stated").casefold())
+        said = " ".join(words(line))
+        return f" {' '.join(words(self.wordings.say('not stated')))} " in f" {said} "

@@ -23,6 +23,7 @@ from ropewalk.data.reading.parquet import check_field, read_rows
 from ropewalk.data.reading.records import LeftOut, Record, UnreadableError
 
 LINES, COMPRESSED = (".jsonl", ".ndjson"), (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar")
+RECORDS = (*LINES, ".json", ".parquet")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +36,7 @@ class FileSource:
     """Relative to `root`, in order."""
     skipped: Sequence[LeftOut]
     field: str | None = None
+    is_folder: bool = True
 
     def records(self, file: int = 0, number: int = 0) -> Iterator[Record | LeftOut]:
         """Everything after record `number` of file `file`."""
@@ -45,7 +47,7 @@ class FileSource:
         name = self.files[index]
         for number, read in _read(self.root / name, after):
             # A text is the whole file, and has no line to name.
-            place = number if _suffix(name) in (*LINES, ".json", ".parquet") else 0
+            place = number if _suffix(name) in RECORDS else 0
             try:
                 if isinstance(read, UnreadableError):
                     raise read
@@ -82,7 +84,9 @@ def open_files(text: str, *, field: str | None = None, include: Sequence[str] = 
     label = name if named else (path.name or path.absolute().name)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected a file or folder of texts, JSON lines, JSON or Parquet")
-    made = messages_of(path) if path.is_dir() else None
+    if not (path.is_dir() or path.is_file()):
+        raise InputError(f"{path} is neither a file nor a folder; save what comes out of it to a file first")
+    is_folder, made = path.is_dir(), messages_of(path) if path.is_dir() else None
     if made is not None:
         files, skipped = [made.name], list[LeftOut]()
     elif path.is_dir():
@@ -94,7 +98,21 @@ def open_files(text: str, *, field: str | None = None, include: Sequence[str] = 
     if not files:
         tail = f" that fits --include {' '.join(include)}" if include else ""
         raise InputError(f"{path} has no file to read{tail} ({len(skipped)} are left out); give another folder")
-    return FileSource(name=label, root=path, files=files, skipped=skipped, field=field)
+    return FileSource(name=label, root=path, files=files, skipped=skipped, field=field, is_folder=is_folder)
+
+
+def check_options(sources: Sequence[FileSource], *, num_datasets: int, include: Sequence[str] = ()) -> None:
+    """Raises `InputError` for an option that none of the sources obeys."""
+    if include and not any(source.is_folder for source in sources):
+        raise InputError("--include chooses files of folders, and no folder is given; leave it out, or give the folder")
+    field = next((source.field for source in sources if source.field is not None), None)
+    if field is None or num_datasets:
+        return
+    if not any(_suffix(name) in RECORDS for source in sources for name in source.files):
+        raise InputError(
+            f"--field {field} names a field of records, and there are only texts; leave it out, or give JSON lines, JSON or "
+            "Parquet"
+        )
 
 
 def _walk(root: Path, include: Sequence[str]) -> tuple[list[str], list[LeftOut]]:
@@ -149,7 +167,13 @@ def _read(path: Path, after: int) -> Iterator[tuple[int, Any]]:
     elif suffix in LINES:
         yield from _lines(path, after)
     elif after == 0:
-        yield 1, _decoded(_told(path).read_bytes())
+        yield 1, _text(_told(path).read_bytes())
+
+
+def _text(content: bytes) -> str | UnreadableError:
+    """A file that is one text. UTF-16 of plain letters without its mark is UTF-8 too, with a NUL beside each letter."""
+    place = content.find(b"\0")
+    return _decoded(content) if place < 0 else UnreadableError("not UTF-8", f"a NUL, byte {place}: UTF-16, or no text")
 
 
 def _decoded(content: bytes) -> str | UnreadableError:

@@ -7,7 +7,7 @@ Given up: parts that are no text (pictures, calls of tools): such a conversation
 without them is another conversation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ropewalk.data.reading.records import Content, Message, UnreadableError
@@ -29,10 +29,10 @@ def recognise(record: Any, field: str | None = None) -> Content:
         found += ["instruction"] if {"instruction", "output"} <= record.keys() else []
         if len(found) != 1:
             what = "more than one field to read" if found else "no field that is known"
-            raise UnreadableError(what, f"it has {', '.join(map(str, found or record))}; say which with --field")
+            raise UnreadableError(what, f"it has {listed(found or record)}; say which with --field")
         field = found[0]
     if field not in record:
-        raise UnreadableError(f"no field {field!r}", f"it has {', '.join(map(str, record)) or 'none'}")
+        raise UnreadableError(f"no field {field!r}", f"it has {listed(record) or 'none'}")
     if field == "instruction" and "output" in record:
         return _alpaca(record)
     value = record[field]
@@ -43,12 +43,20 @@ def recognise(record: Any, field: str | None = None) -> Content:
     raise UnreadableError(f"field {field!r} is neither text nor turns", f"it is {_kind(value)}")
 
 
+def listed(names: Iterable[Any], most: int = 8) -> str:
+    """Names for a sentence: the first ones, short, and without what would move a terminal's cursor."""
+    said = [ascii(str(name))[1:-1][:40] if not str(name).isprintable() else str(name)[:40] for name in names]
+    return ", ".join(said[:most]) + (f" and {len(said) - most} more" if len(said) > most else "")
+
+
 def _alpaca(record: Mapping[str, Any]) -> Content:
     """The input under the instruction, as one turn of the user."""
     parts = [record["instruction"], record.get("input") or "", record["output"]]
     wrong = [part for part in parts if not isinstance(part, str)]
     if wrong:
         raise UnreadableError("a field of an instruction is not text", f"it is {_kind(wrong[0])}")
+    if not parts[2].strip():
+        raise UnreadableError("an answer that is empty", broken=False)
     question = "\n\n".join(part for part in parts[:2] if part.strip())
     return (Message(role="user", content=_text(question)), Message(role="assistant", content=_text(parts[2])))
 
@@ -61,7 +69,11 @@ def _turn(turn: Any) -> Message:
         raise UnreadableError("a turn of unknown role", f"it is {role!r:.40}; known are {', '.join(sorted(ROLES))}")
     if turn.get("tool_calls") or turn.get("function_call"):
         raise UnreadableError("a turn that calls tools")
-    return Message(role=ROLES[role], content=_text(_joined(content)))
+    text = _text(_joined(content))
+    if ROLES[role] == "assistant" and not text.strip():
+        # Learning from it is learning to say nothing.
+        raise UnreadableError("an answer that is empty", broken=False)
+    return Message(role=ROLES[role], content=text)
 
 
 def _joined(content: Any) -> str:

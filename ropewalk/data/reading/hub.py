@@ -46,9 +46,8 @@ class HubSource:
         """Everything after record `number`."""
         if file > 0:
             return
-        stream = self._open().skip(number)
         last = None if self.documents is None else max(0, self.documents - number)
-        for count, row in enumerate(islice(stream, last), start=number + 1):
+        for count, row in enumerate(islice(self._rows(number), last), start=number + 1):
             try:
                 content = recognise(row, self.field)
                 if not content or (isinstance(content, str) and not content.strip()):
@@ -56,6 +55,22 @@ class HubSource:
                 yield Record(file=0, number=count, content=content)
             except UnreadableError as error:
                 yield error.left_out(self.name, count)
+
+    def _rows(self, number: int) -> Iterator[Any]:
+        """Everything after row `number`. Raises `MachineError` where it breaks off, whatever the reason."""
+        rows = iter(self._open().skip(number))
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except Exception as error:
+                # Network, hub and file formats fail here in classes of four libraries.
+                first = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+                raise MachineError(
+                    f"the data set {self.name} broke off ({first}); mend the network and run again with --resume"
+                ) from error
+            yield row
 
     def _open(self) -> Any:
         from datasets import load_dataset

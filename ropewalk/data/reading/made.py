@@ -1,4 +1,4 @@
-"""A folder of conversations that `ropewalk data --writer` made, as a source: of it, the finished items are read alone."""
+"""Folders that `ropewalk data` itself wrote, as sources: of conversations the finished items are read, of rows nothing."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,14 @@ CARD, MESSAGES, VERB = "card.json", "messages.jsonl", "make"
 
 
 def messages_of(folder: Path) -> Path | None:
-    """The file of items of such a folder; None for any other. Raises `InputError` where it is not finished."""
+    """The file of items of a folder; None where it is not ours. Raises `InputError` for rows, and what is not finished."""
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         verb, status = card["verb"], card["status"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if verb == "data":
+        raise InputError(f"{folder} is prepared already; give it to ropewalk tune, or the sources it was made from to data")
     if verb != VERB:
         return None
     if status != "done" or not (folder / MESSAGES).is_file():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.core.errors import InputError, TextError
-from ropewalk.data.reading.formats import FIELDS
+from ropewalk.data.reading.formats import FIELDS, listed
 
 ROWS = 256
 """Rows held at once."""
@@ -31,9 +31,20 @@ def check_field(path: Path, field: str | None) -> None:
     names = list(file.schema_arrow.names)
     file.close()
     if field is not None and field not in names:
-        raise InputError(f"{path} has no field {field!r}; it has {', '.join(names)}")
+        raise InputError(f"{path} has no field {field!r}; it has {listed(names)}")
     if field is None and not {*FIELDS, "instruction"} & set(names):
-        raise InputError(f"{path} has no field that is known, it has {', '.join(names)}; say which with --field")
+        raise InputError(f"{path} has no field that is known, it has {listed(names)}; say which with --field")
+
+
+def _batches(file: Any, path: Path) -> Iterator[Any]:
+    """The file's rows, some hundred at a time. Raises `TextError` where it is damaged inside."""
+    import pyarrow as arrow
+
+    try:
+        yield from file.iter_batches(batch_size=ROWS)
+    except (arrow.ArrowException, OSError) as error:
+        first = str(error).partition("\n")[0]
+        raise TextError(f"{path} is damaged and cannot be read to its end ({first}); give a whole file") from error
 
 
 def read_rows(path: Path, after: int) -> Iterator[tuple[int, Any]]:
@@ -41,7 +52,7 @@ def read_rows(path: Path, after: int) -> Iterator[tuple[int, Any]]:
     file = _open(path)
     number = 0
     try:
-        for batch in file.iter_batches(batch_size=ROWS):
+        for batch in _batches(file, path):
             if number + batch.num_rows > after:
                 yield from ((number + 1 + i, row) for i, row in enumerate(batch.to_pylist()) if number + 1 + i > after)
             number += batch.num_rows
