@@ -93,6 +93,18 @@ def test_a_stage_never_replays_another(folder: Path, positions: str) -> None:
     assert all(same(first.row(index), alone.row(index)) for index in range(len(alone)))
 
 
+def test_stages_of_a_run_have_orders_of_their_own(folder: Path) -> None:
+    from ropewalk.tune.batches import Rows, opened
+    from ropewalk.tune.settings import Settings, Stage
+
+    steps = len(Stream.open(folder))
+    settings = Settings(length=32, stages=(Stage(window=32, steps=steps),) * 2)
+    rows = Rows(settings, opened(folder, settings))
+    seen = [rows[index].ids.tolist() for index in range(2 * steps)]
+    assert sorted(seen[:steps]) == sorted(seen[steps:])
+    assert seen[:steps] != seen[steps:]
+
+
 def test_packed_is_said_of_all_rows(folder: Path) -> None:
     stream = Stream.open(folder)
     counts = [stream.row(index).num_documents for index in range(len(stream))]
