@@ -3,7 +3,8 @@
 Trainer pushes its own output folder and checkpoints, which are not what `tune` writes; so its arguments `push_to_hub`,
 `hub_model_id`, `hub_token`, `hub_private_repo` and `hub_revision` are read here, and `huggingface_hub` uploads the result.
 What belongs to the run and not to the model stays here: states, the log, tokenized texts, the card with its paths, trackers'
-files. The token is written nowhere.
+files. Of an adapter folder the weights of the base stay here as well, see `ropewalk.hosts.folder.shared`. The token is
+written nowhere.
 
 Given up: pushing while training goes on; a branch that is not there yet is made by hand.
 """
@@ -11,9 +12,11 @@ Given up: pushing while training goes on; a branch that is not there yet is made
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ropewalk.core.errors import InputError, MachineError
+from ropewalk.hosts.folder import check_shared, write_shared
 
 LEFT_HERE = ("state/*", "data/*", "trainer/*", "chain/*", "log.jsonl", "card.json", ".*", "*/.*")
 """Patterns of what is not uploaded."""
@@ -35,6 +38,14 @@ class Upload:
 
     def push(self, folder: Path) -> None:
         """Uploads a result. Raises `MachineError` where the hub cannot be reached, `InputError` where it refuses."""
+        if not (folder / "adapter_config.json").is_file():
+            self._upload(folder)
+            return
+        with TemporaryDirectory(prefix="ropewalk-") as stage:
+            write_shared(folder, Path(stage))
+            self._upload(Path(stage))
+
+    def _upload(self, folder: Path) -> None:
         self._call(
             lambda api: api.upload_folder(
                 repo_id=self.repository, folder_path=folder, ignore_patterns=list(LEFT_HERE), revision=self.revision,
@@ -68,6 +79,12 @@ class Upload:
         return MachineError(
             f"the hub was not reached for {self.repository} ({why}); nothing is lost: run again with --resume, which uploads"
         )
+
+
+def check_result(extra: Mapping[str, Any], source: str | Path, *, recipe: str, merge: bool) -> None:
+    """Raises `InputError` where an upload is asked for of an adapter that nobody else could load."""
+    if extra.get("push_to_hub") and recipe != "full" and not merge:
+        check_shared(source)
 
 
 def asked(extra: Mapping[str, Any]) -> Upload | None:

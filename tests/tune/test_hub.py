@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ import pytest
 from huggingface_hub import close_session, constants
 from small import Tune
 
+import ropewalk
 from ropewalk.core.errors import InputError, MachineError
 
 
@@ -28,6 +30,8 @@ class Hub:
         if path == "/api/repos/create":
             self.made.append(json.loads(body))
             return {"url": "http://127.0.0.1/me/model", "id": "me/model"}
+        if path == "/api/validate-yaml":
+            return {"errors": [], "warnings": []}
         if "/preupload/" in path:
             files = json.loads(body)["files"]
             return {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
@@ -147,3 +151,48 @@ def test_nothing_is_pushed_unless_asked(hub: Hub, tune: Tune, tmp_path: Path) ->
     tune(tmp_path / "out", steps=1)
     assert not hub.made
     assert not hub.files
+
+
+@pytest.fixture
+def hub_id(tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The tiny model under a name of the hub, in a folder as its cache makes them."""
+    snapshot = tmp_path / "cache" / "snapshots" / ("a" * 40)
+    shutil.copytree(tied, snapshot)
+    monkeypatch.setattr("ropewalk.hosts.folder.hub.fetch", lambda name, *, weights: snapshot)
+    return "org/base"
+
+
+def test_an_adapter_is_pushed_without_its_base_and_loads_elsewhere(
+    hub: Hub, hub_id: str, tune: Tune, tied: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    tune(out, start=hub_id, recipe="longlora", steps=2, save_every=1, arguments=ASKED)
+    assert "adapter_model.safetensors" in hub.files
+    assert "base/config.json" in hub.files
+    assert "README.md" in hub.files
+    assert not [name for name in hub.files if name.startswith("base/") and "safetensors" in name]
+    text = b"".join(content for name, content in hub.files.items() if not name.endswith(".safetensors"))
+    assert str(tmp_path).encode() not in text
+    named = json.loads(hub.files["adapter_config.json"])
+    assert (named["base_model_name_or_path"], named["revision"]) == (hub_id, "a" * 40)
+    fetched = tmp_path / "fetched"
+    for name, content in hub.files.items():
+        (fetched / name).parent.mkdir(parents=True, exist_ok=True)
+        (fetched / name).write_bytes(content)
+    shutil.rmtree(out)
+    model, _ = ropewalk.load(fetched, device="cpu", dtype="float32")
+    plan = ropewalk.plan(tied, "yarn", length=256)
+    assert ropewalk.read_back(model).frequencies.difference(plan.frequencies) < 1e-6
+    problems = [one.problem for one in ropewalk.verify(fetched).findings if one.severity == "error"]
+    assert any("org/base" in problem for problem in problems)
+
+
+def test_an_adapter_of_a_base_that_nobody_else_has_is_refused_before_a_folder_is_made(
+    hub: Hub, tune: Tune, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="on this machine alone; say --merge"):
+        tune(tmp_path / "out", recipe="lora", arguments=ASKED)
+    assert not (tmp_path / "out").exists()
+    assert not hub.made
+    tune(tmp_path / "out", recipe="lora", steps=1, merge=True, arguments=ASKED)
+    assert "model.safetensors" in hub.files

@@ -40,12 +40,18 @@ def name_base(start: Path, base: Checkpoint, source: str) -> None:
     config, found = read_json(start / CONFIG), fingerprint(base)
     named = config.get(BASE)
     if not isinstance(named, Mapping) or "tuning" in named:
-        extended._write_json(start / CONFIG, {**config, BASE: {"source": source, "fingerprint": found}})
+        told = {"source": source, "fingerprint": found, "revision": _revision(base)}
+        extended._write_json(start / CONFIG, {**config, BASE: told})
     elif named["fingerprint"] != found:
         raise HostError(
             f"the run began on weights with fingerprint {named['fingerprint']}, and {source} now has {found}; put back "
             "what it began on, or start anew with --force"
         )
+
+
+def _revision(base: Checkpoint) -> str | None:
+    """The commit on the hub that the base is, as its cache names the folder; None for a folder of this machine."""
+    return base.path.name if base.path.parent.name == "snapshots" else None
 
 
 def write_adapter(
@@ -157,6 +163,14 @@ def findings(adapter: Checkpoint) -> list[Finding]:
         mend = f"put the weights of {adapter.config[BASE].get('source')} there, {merge}"
         found.append(Finding(field=PLANNED, severity="error", problem=problem, mend=mend))
     return found
+
+
+def check_mergeable(adapter: Checkpoint) -> None:
+    """Raises `InputError` where an adapter folder of ours cannot become whole weights."""
+    if read_json(adapter.path / ADAPTER).get("peft_type") == adapters.PREFIX:
+        raise InputError(
+            f"{adapter.path} holds a trained prefix, and a prefix is no weights of a model; ropewalk and PEFT read it as it is"
+        )
 
 
 def write_merged(adapter: Checkpoint, stage: Path, save: Callable[[Path], None], *, dtype: str) -> None:
