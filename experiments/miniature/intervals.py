@@ -1,8 +1,8 @@
 """What a figure is worth: means over seeds with Student's interval, of differences that are paired within each seed.
 
-A seed's figure is the mean over its documents, each document weighing alike; arms of one seed share the base, the rows and the
-documents, so the difference is taken first, document by document. With three seeds the 95% factor is 4.30 standard errors.
-The interval speaks of training anew, on these documents; how much other documents would differ is said by the second one.
+A seed's figure is the mean over its documents, each document weighing alike. Arms of one seed share base, rows and
+documents, so their difference is taken first, document by document. With three seeds the 95% factor is 4.30 standard errors.
+That interval speaks of training anew, on these documents; what other documents would change is the second one's matter.
 """
 
 import math
@@ -48,5 +48,4 @@ def over_documents(per_seed: Sequence[NDArray[np.float64]]) -> Estimate | None:
     """Mean and 95% interval over documents, each the mean of its seeds: what other documents of the kind would change."""
     if not per_seed:
         return None
-    found = over_seeds([float(value) for value in np.mean(np.stack(per_seed), axis=0)])
-    return found
+    return over_seeds([float(value) for value in np.mean(np.stack(per_seed), axis=0)])

@@ -1,9 +1,9 @@
 """NLL of every token of the held-out documents under a plan: what all tables are made from.
 
 A static plan is read once to the longest length: a token's NLL depends on what stands before it alone, so every shorter
-length is a prefix of that pass. A dynamic plan has other numbers at each length, so its octaves are read one by one: the tokens
-from half a length on under that length's numbers, all keys rotated alike. Cropping is the untouched model in windows that end
-`crop_stride` tokens apart, of which the last tokens count; inside its window it is the untouched model itself.
+length is a prefix of that pass. A dynamic plan has other numbers at each length, so its octaves are read one by one: the
+tokens from half a length on under that length's numbers, all keys rotated alike. Cropping is the untouched model in windows
+that end `crop_stride` tokens apart, of which the last tokens count; inside its window it is the untouched model itself.
 """
 
 from collections.abc import Iterator, Mapping

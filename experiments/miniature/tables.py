@@ -1,0 +1,152 @@
+"""Tables as Markdown, from what is on disk: a line for each arm, the claims beside them, what was not run by name."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from experiments.miniature.arms import CROP, NONE, TABLES, Line, Table
+from experiments.miniature.cells import Cells, Reading
+from experiments.miniature.figures import gain, value, verdict
+from experiments.miniature.intervals import Estimate, over_seeds
+from experiments.miniature.probe import lengths
+
+NOT_RUN = "not run"
+
+
+def shown(estimate: Estimate | None, form: str = ".3f") -> str:
+    """An estimate, or that there is none."""
+    return NOT_RUN if estimate is None else estimate.text(form)
+
+
+def heads(cells: Cells, table: Table) -> list[str]:
+    """The column names."""
+    window, spans = cells.sizes.window, lengths(cells.sizes)[1:]
+    names = {
+        "inside": ["inside"], "beyond": ["beyond"], "octave": ["last half"], "gain": ["gain over cropping"],
+        "octaves": [f"{n // 2:,} to {n:,}" for n in spans], "probe": [f"first sentence at {n:,}" for n in (window, *spans)],
+    }  # fmt: skip
+    return [name for column in table.columns for name in names[column]]
+
+
+def cells_of(cells: Cells, seeds: tuple[int, ...], table: Table, line: Line) -> list[str]:
+    """A line's figures."""
+    out: list[str] = []
+    for column in table.columns:
+        if column == "gain":
+            out.append("0" if line.cell == line.crop else shown(gain(cells, seeds, line), "+.3f"))
+        elif column == "octaves":
+            out += [shown(value(cells, seeds, line.cell, "octave", n)) for n in lengths(cells.sizes)[1:]]
+        elif column == "probe":
+            out += [_probed(cells, seeds, line, n) for n in lengths(cells.sizes)]
+        else:
+            out.append(shown(value(cells, seeds, line.cell, column, line.length)))
+    return out
+
+
+def _probed(cells: Cells, seeds: tuple[int, ...], line: Line, length: int) -> str:
+    if line.cell.method == "crop":
+        # What is cropped away is not there to be asked for.
+        return "0" if length > cells.sizes.window else "-"
+    cell = Reading(arm=line.cell.arm, method=line.cell.method, length=line.cell.length, what="probe")
+    return shown(value(cells, seeds, cell, "probe", length), "+.3f")
+
+
+def rows(cells: Cells, seeds: tuple[int, ...], table: Table) -> list[str]:
+    """All lines, the target length of each first."""
+    names = ["to", "arm", *heads(cells, table)]
+    out = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    for line in table.lines:
+        out.append(f"| {line.length:,} | {line.label} | {' | '.join(cells_of(cells, seeds, table, line))} |")
+    return out
+
+
+def claims(cells: Cells, seeds: tuple[int, ...], table: Table) -> list[str]:
+    """The papers' sentences and what becomes of them here."""
+    if not table.claims:
+        return []
+    out = ["", "| claim | here | difference, over seeds | other documents |", "| --- | --- | --- | --- |"]
+    return out + [f"| {c.says} | {' | '.join(verdict(cells, seeds, c))} |" for c in table.claims]
+
+
+# --- steps to equal NLL -----------------------------------------------------------------------------------------------
+
+
+def steps_to(curve: Sequence[tuple[int, float]], target: float) -> float:
+    """The first step at which a curve is at or below `target`, between two validations by a straight line; inf if never."""
+    for (before, high), (after, low) in pairwise(curve):
+        if high <= target:
+            return float(before)
+        if low <= target:
+            return before + (after - before) * (high - target) / (high - low)
+    return float("inf") if curve[-1][1] > target else float(curve[-1][0])
+
+
+def equal_steps(cells: Cells, seeds: tuple[int, ...], table: Table) -> list[str]:
+    """For each length: where PI ends, when YaRN is there, and the ratio."""
+    if table.id != "steps":
+        return []
+    per_step = cells.sizes.step_tokens
+    out = ["", "| to | untuned: PI, YaRN | PI ends at | PI: steps, tokens | YaRN is there after | times fewer steps |"]
+    out.append("|" + " --- |" * 6)
+    for (name, pi), (_, yarn) in zip(table.curves[::2], table.curves[1::2], strict=True):
+        pairs = [(cells.validations(seed, pi), cells.validations(seed, yarn)) for seed in seeds]
+        pairs = [(a, b) for a, b in pairs if a and b]
+        length = name.split()[-1]
+        if not pairs:
+            out.append(f"| {length} | {NOT_RUN} | | | | |")
+            continue
+        ends = [a[-1][1] for a, _ in pairs]
+        needed = [steps_to(b, end) for (_, b), end in zip(pairs, ends, strict=True)]
+        firsts = " and ".join(shown(over_seeds([c[i][0][1] for c in pairs])) for i in (0, 1))
+        taken = float(pairs[0][0][-1][0])
+        ratios = [taken / max(n, 1.0) for n in needed]
+        never = sum(not np.isfinite(n) for n in needed)
+        told = f"never in {never} of {len(needed)} seeds" if never else shown(over_seeds(needed), ".1f") + " steps"
+        ratio = "" if never else shown(over_seeds(ratios), ".2f")
+        out.append(
+            f"| {length} | {firsts} | {shown(over_seeds(ends))} | {taken:.0f}, {taken * per_step:,.0f} | {told} | {ratio} |"
+        )
+    return out
+
+
+def missing(cells: Cells, seeds: tuple[int, ...], table: Table) -> dict[str, int]:
+    """Lines of which some seed is not there, and how many are."""
+    there = {
+        f"{line.label} ({line.length:,})": sum(cells.path(seed, line.cell).is_file() for seed in seeds)
+        for line in table.lines
+    }
+    return {label: count for label, count in there.items() if count < len(seeds)}
+
+
+def begun(cells: Cells, seeds: tuple[int, ...], table: Table) -> bool:
+    """Whether anything of a table's own is there: the baselines are those of all tables."""
+    own = [line.cell for line in table.lines if line.cell not in (NONE, CROP)]
+    return any(cells.path(seed, cell).is_file() for cell in own for seed in seeds)
+
+
+def section(cells: Cells, seeds: tuple[int, ...], table: Table) -> list[str]:
+    """A table's part of the page."""
+    out = [f"## {table.title}", "", f"`python -m experiments.miniature {table.id}`. {table.asks}", ""]
+    absent = missing(cells, seeds, table)
+    if not begun(cells, seeds, table):
+        return [*out, f"Not run. The papers: {table.published}", ""]
+    out += rows(cells, seeds, table) + equal_steps(cells, seeds, table) + claims(cells, seeds, table)
+    if absent:
+        named = ", ".join(f"{label} {count} of {len(seeds)}" for label, count in absent.items())
+        out += ["", f"Seeds that were run, where it is not all: {named}."]
+    return [*out, "", f"**The papers.** {table.published}", ""]
+
+
+def make(cells: Cells, seeds: tuple[int, ...], name: str) -> Table:
+    """Makes every cell of a table: seed by seed, so that whole seeds are there early."""
+    table = TABLES[name](cells.sizes)
+    for seed in seeds:
+        cells.base(seed)
+        for line in table.lines:
+            cells_of(cells, (seed,), table, line)
+        claims(cells, (seed,), table)
+        for _, arm in table.curves:
+            if cells.folder(seed, arm).is_dir():
+                cells.validations(seed, arm)
+    return table
