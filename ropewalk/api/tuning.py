@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.api.checkpoints import need
-from ropewalk.api.training_data import rows_of
+from ropewalk.api.training_data import rows_made, rows_of
 from ropewalk.api.training_request import Request, known_settings, request
-from ropewalk.core.errors import InputError, OutputError
+from ropewalk.core.errors import InputError, OutputError, near
 from ropewalk.core.geometry import Lineage
 from ropewalk.core.method import Method
 from ropewalk.core.progress import Progress
@@ -187,7 +187,9 @@ def _where(source: str | Path) -> str:
 def merge(source: str | Path, out: str | Path, *, force: bool = False, dtype: str = "float32") -> Path:
     """An adapter folder that `tune` wrote, as a full checkpoint with the same plan and lineage; the folder that was made.
 
-    Raises `SourceError` where it is no adapter folder of ours or its base is gone, `HostError` for another base.
+    Weights and adapter are added in float32 and rounded to `dtype` last. What is merged is what `load` reads: a `qlora`
+    adapter on the base as it was before it was rounded to 4 bits. Raises `InputError` where it is no adapter folder of ours or a
+    prefix, `SourceError` where its base is gone, `HostError` for another base.
     """
     need("tune", "torch", "transformers", "peft", "safetensors")
     import torch
@@ -195,11 +197,17 @@ def merge(source: str | Path, out: str | Path, *, force: bool = False, dtype: st
     from ropewalk.hosts import folder, live
     from ropewalk.hosts.staging import check_out
 
+    if dtype not in live.DTYPES:
+        raise InputError(f"unknown dtype {dtype!r} to merge into; {near(dtype, live.DTYPES)}")
     final = check_out(out, force=force, sources=[source])
     checkpoint = folder.open_checkpoint(source)
     if not checkpoint.is_own_adapter:
         raise InputError(f"{source} is a {checkpoint.kind}, and only an adapter folder that ropewalk tune wrote is merged")
-    model, _ = live.load(checkpoint.path, dtype=getattr(torch, dtype), device="cpu")
+    folder.check_mergeable(checkpoint)
+    model, _ = live.load(checkpoint.path, dtype=torch.float32, device="cpu")
+    for parameter in model.parameters():
+        # Of the parameters alone: frequencies stay in float32.
+        parameter.data = parameter.data.to(live.DTYPES[dtype])
     folder.write_merged(checkpoint, final, lambda stage: model.save_pretrained(stage), dtype=dtype, force=force)
     return final
 

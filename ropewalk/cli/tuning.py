@@ -40,7 +40,7 @@ def add_tune(verbs: Any) -> None:
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", help="which parameters train: full, lora, longlora, qlora (default full)")
+    parser.add_argument("--recipe", help="which parameters train: full, longlora, lora, prefix, ... (default full)")
     parser.add_argument("--positions", help="which positions training sees: full, pose, randomized (default full)")
     parser.add_argument("--steps", type=int, help="optimizer steps")
     parser.add_argument("--window", help="tokens of a row (default: --length, or with pose what the source reads)")
@@ -58,6 +58,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rank", type=int, help="of adapters (default 8)")
     parser.add_argument("--alpha", type=int, help="of adapters (default 16)")
     parser.add_argument("--dropout", type=float, help="of adapters (default 0)")
+    parser.add_argument("--num-virtual-tokens", type=int, help="of the recipe prefix (default 16)")
     parser.add_argument("--chunks", type=int, help="of PoSE (default 2)")
     parser.add_argument("--prompt-loss", action="store_true", default=None, help="learn the prompts of conversations too")
     parser.add_argument("--allow-short", action="store_true", default=None, help="take data without long documents")
@@ -104,7 +105,7 @@ def run_tune(args: argparse.Namespace) -> int:
                 f"tune needs {name}; as in ropewalk tune SOURCE --data BOOKS --length 16k --steps 400 --out DIR"
             )
     if args.merge and args.data is None and args.steps is None and args.preset is None:
-        return _merged(args, merge(args.source, args.out, force=args.force))
+        return _merged(args, merge(args.source, args.out, force=args.force, dtype=args.dtype or "float32"))
     runs = _runs(args)
     asked = args.validate_lengths or ",".join(str(run["length"]) for run in runs)
     lengths = [parse_length(text) for text in asked.split(",")]

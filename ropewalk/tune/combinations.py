@@ -14,11 +14,12 @@ Choice = tuple[str, str]
 PLANS = ("static", "switched", "dynamic")
 DATA = ("packed",)
 BATCHES = ("several rows",)
+CHECKPOINTING = ("on",)
 ROWS = ("short",)
 """No longer than the text that a switched plan's first numbers are for."""
 OPTIONS: dict[str, tuple[str, ...]] = {
     "recipe": RECIPES, "positions": POSITIONS, "attention": ATTENTIONS, "plan": PLANS, "data": DATA,
-    "batch": BATCHES, "rows": ROWS, "result": ("adapter", "full checkpoint"),
+    "checkpointing": CHECKPOINTING, "batch": BATCHES, "rows": ROWS, "result": ("adapter", "full checkpoint"),
 }  # fmt: skip
 
 
@@ -68,25 +69,13 @@ RULES = (
         reason="documents of a pack would see each other",
         mend="say --attention full, or give rows of one document",
     ),
-    Rule(
-        one=("plan", "dynamic"), other=("recipe", "full"),
-        reason="a plan with other numbers for every length has no one vector to train at",
-        mend="say --freeze, with a --method",
-    ),
-    Rule(
-        one=("plan", "dynamic"), other=("recipe", "lora"),
-        reason="a plan with other numbers for every length has no one vector to train at",
-        mend="say --freeze, with a --method",
-    ),
-    Rule(
-        one=("plan", "dynamic"), other=("recipe", "longlora"),
-        reason="a plan with other numbers for every length has no one vector to train at",
-        mend="say --freeze, with a --method",
-    ),
-    Rule(
-        one=("plan", "dynamic"), other=("recipe", "qlora"),
-        reason="a plan with other numbers for every length has no one vector to train at",
-        mend="say --freeze, with a --method",
+    *(
+        Rule(
+            one=("plan", "dynamic"), other=("recipe", recipe),
+            reason="a plan with other numbers for every length has no one vector to train at",
+            mend="say --freeze, with a --method",
+        )
+        for recipe in RECIPES
     ),
     Rule(
         one=("plan", "switched"), other=("positions", "pose"),
@@ -116,9 +105,23 @@ RULES = (
         mend="give a --window beyond the old length",
     ),
     Rule(
-        one=("recipe", "qlora"), other=("result", "full checkpoint"),
-        reason="adapters were trained on a base rounded to 4 bits, and merging writes them onto the unrounded one",
-        mend="keep the adapter, or train with --recipe longlora",
+        one=("recipe", "prefix"), other=("checkpointing", "on"),
+        reason="a layer that runs again in the backward pass leaves out keys and values before the text",
+        mend="say --checkpoint-every 0",
+    ),
+    Rule(
+        one=("recipe", "prefix"), other=("positions", "pose"),
+        reason="positions are drawn up to the length, and the prefix takes the first of them",
+        mend="say --positions full",
+    ),
+    Rule(
+        one=("recipe", "prefix"), other=("positions", "randomized"),
+        reason="positions are drawn up to the length, and the prefix takes the first of them",
+        mend="say --positions full",
+    ),
+    Rule(
+        one=("recipe", "prefix"), other=("result", "full checkpoint"),
+        reason="keys and values before a text are no weights of a model", mend="keep the adapter",
     ),
     Rule(
         one=("recipe", "full"), other=("result", "adapter"),
@@ -134,6 +137,7 @@ def choices(settings: Settings, *, plan: str, switch: int | None, packed: bool, 
     return {
         ("recipe", settings.recipe), ("positions", settings.positions), ("attention", settings.attention), ("plan", plan),
         ("result", "full checkpoint" if full else "adapter"), *([("data", "packed")] if packed else []),
+        *([("checkpointing", "on")] if settings.checkpoint_every else []),
         *([("batch", "several rows")] if settings.batch_size > 1 else []), *([("rows", "short")] if short else []),
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Which parameters train: all, low-rank adapters, or adapters with embeddings and norms.
+"""Which parameters train: all, adapters, adapters with embeddings and norms, or a prefix.
 
 LongLoRA (arXiv:2309.12307, section 3.3 and table 2): adapters on q, k, v, o alone do not learn a longer context (perplexity
 11.4 against 8.1 of full training at 32k, whatever the rank); with embeddings and norms trained too they do (8.1). In the
@@ -8,6 +8,8 @@ Tied embeddings stay tied (`ensure_weight_tying`): without it PEFT copies the em
 two drift apart until the merge throws one of them away.
 
 `qlora` is `longlora` on a base held in 4 bits (arXiv:2305.14314), since adapters alone do not learn length.
+
+Other kinds of adapters are in `adapters`.
 
 Given up: adapters on the head, which the chunked loss would have to know of, and on MLPs.
 """
@@ -20,6 +22,8 @@ import torch
 from torch import nn
 
 from ropewalk.core.errors import InputError, UnsupportedError
+from ropewalk.hosts.live.prefix import put_prefix
+from ropewalk.tune import adapters
 from ropewalk.tune.settings import Settings
 
 ATTENTION_NAMES = (
@@ -46,22 +50,17 @@ def dress(model: Any, settings: Settings) -> nn.Module:
         model.requires_grad_(True)
         bare: nn.Module = model
         return bare
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     whole = whole_modules(model) if settings.recipe in ("longlora", "qlora") else []
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=attention_modules(model),
-        modules_to_save=whole or None,
-        ensure_weight_tying=bool(whole) and is_tied(model),
-        task_type="CAUSAL_LM",
-    )
+    names = [] if settings.recipe == "prefix" else attention_modules(model)
+    config = adapters.config_of(model, settings, names, whole, tied=is_tied(model))
     with warnings.catch_warnings():
         # PEFT 0.21 asks transformers 5.23 by a name that has become another.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         dressed: nn.Module = get_peft_model(model, config)
+    if settings.recipe == "prefix":
+        put_prefix(dressed, trains=True)
     return dressed
 
 

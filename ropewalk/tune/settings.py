@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 from ropewalk.attention.shifted import Shifted
 from ropewalk.core.errors import InputError, near
 
-Recipe = Literal["full", "lora", "longlora", "qlora"]
+Recipe = Literal[
+    "full", "lora", "longlora", "qlora", "prefix", "dora", "rslora", "loha", "lokr", "vera", "oft", "ia3"
+]  # fmt: skip
 Positions = Literal["full", "pose", "randomized"]
 Attention = Literal["full", "s2", "own"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -21,6 +23,15 @@ POSITIONS: tuple[str, ...] = get_args(Positions)
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 CHECKPOINTS: tuple[str, ...] = get_args(Checkpoint)
+LEFT_OUT = {
+    "adalora": "it prunes ranks by a call after every step and adds a loss of its own",
+    "boft": "it compiles code of its own when it is first used",
+    "prompt": "soft tokens stand in the text, so the loss and every position would shift",
+    "p-tuning": "soft tokens stand in the text, so the loss and every position would shift",
+    "randlora": "what it merges differs from what was trained ten times more than LoRA's does",
+    "xlora": "it mixes adapters that have to be there already",
+}
+"""Kinds of PEFT's adapters that a user may ask for, and why they are no recipes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +81,8 @@ class Settings:
     rank: int = 8
     alpha: int = 16
     dropout: float = 0.0
+    num_virtual_tokens: int = 16
+    """The recipe prefix: places before every text whose keys and values are trained; they take the first positions."""
     checkpoint_every: int = 1
     """Layers between saved activations; 0 keeps all activations."""
     checkpoint: Checkpoint = "whole"
@@ -82,6 +95,10 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.stages:
             raise InputError("a run needs a stage; give --steps, or --curriculum 4k:100,16k:50")
+        if self.recipe in LEFT_OUT:
+            raise InputError(
+                f"{self.recipe} is no recipe here: {LEFT_OUT[self.recipe]}; take longlora or another of docs/tune.md"
+            )
         for name, known in (
             ("recipe", RECIPES), ("positions", POSITIONS), ("attention", ATTENTIONS), ("schedule", SCHEDULES),
             ("checkpoint", CHECKPOINTS),
@@ -89,7 +106,7 @@ class Settings:
             if getattr(self, name) not in known:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; {near(str(getattr(self, name)), known)}")
         self._check_activations()
-        for name in ("batch_size", "accumulate", "rank", "alpha", "save_every", "chunks"):
+        for name in ("batch_size", "accumulate", "rank", "alpha", "save_every", "chunks", "num_virtual_tokens"):
             _at_least(name, getattr(self, name), 1)
         for name in ("warmup_steps", "checkpoint_every", "seed"):
             _at_least(name, getattr(self, name), 0)
@@ -105,6 +122,12 @@ class Settings:
             raise InputError(
                 f"a stage trains on rows of {longest} tokens, and the length is {self.length}; give a --length of at least "
                 f"{longest}, or shorter rows"
+            )
+
+        if self.recipe == "prefix" and longest + self.num_virtual_tokens > self.length:
+            raise InputError(
+                f"rows of {longest} tokens behind a prefix of {self.num_virtual_tokens} pass the length of {self.length}; "
+                f"give a --window of at most {self.length - self.num_virtual_tokens}"
             )
 
         if self.attention == "s2":

@@ -28,14 +28,15 @@ def test_every_rule_is_obeyed_and_nothing_else_is_refused() -> None:
     broken = set()
     for recipe, positions, attention in itertools.product(RECIPES, POSITIONS, ATTENTIONS):
         for plan, packed, merge, rows in itertools.product(OPTIONS["plan"], (False, True), (False, True), (1, 2)):
-            chosen = settings(recipe=recipe, positions=positions, attention=attention, batch_size=rows)
+            chosen = settings(recipe=recipe, positions=positions, attention=attention, batch_size=rows,
+                              checkpoint_every=2 - rows)  # fmt: skip
             switch = 32 if plan == "switched" and rows == 1 else None
             given = {"plan": plan, "packed": packed, "merge": merge, "switch": switch}
             words = {
                 ("recipe", recipe), ("positions", positions), ("attention", attention), ("plan", plan),
                 ("result", "full checkpoint" if merge or recipe == "full" else "adapter"),
                 ("data", "packed" if packed else "apart"), ("batch", "several rows" if rows > 1 else "one row"),
-                ("rows", "short" if switch else "long"),
+                ("rows", "short" if switch else "long"), ("checkpointing", "on" if rows == 1 else "off"),
             }  # fmt: skip
             expected = [rule for rule in RULES if {rule.one, rule.other} <= words]
             if not expected:

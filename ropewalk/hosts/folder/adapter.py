@@ -169,7 +169,7 @@ def check_mergeable(adapter: Checkpoint) -> None:
     """Raises `InputError` where an adapter folder of ours cannot become whole weights."""
     if read_json(adapter.path / ADAPTER).get("peft_type") == adapters.PREFIX:
         raise InputError(
-            f"{adapter.path} holds a trained prefix, and a prefix is no weights of a model; ropewalk and PEFT read it as it is"
+            f"{adapter.path} holds a trained prefix, and a prefix is no weights of a model; ropewalk and PEFT read it"
         )
 
 

@@ -17,6 +17,7 @@ from ropewalk.hosts import folder
 from ropewalk.hosts.live.carry import check_as_loaded, geometry_of
 from ropewalk.hosts.live.loading import _check_attention, _from_pretrained
 from ropewalk.hosts.live.places import places_of
+from ropewalk.hosts.live.prefix import put_prefix
 
 GENERATION = "generation_config.json"
 
@@ -71,7 +72,10 @@ def load_adapter(path: Path, *, dtype: torch.dtype, device: torch.device, attent
 
 
 def with_adapter(model: Any, path: Path) -> Any:
-    """The model with the adapter of a folder added into its weights. Raises `SourceError` where it does not fit."""
+    """The model with the adapter of a folder added into its weights, or the prefix put before every text.
+
+    Raises `SourceError` where it does not fit.
+    """
     try:
         from peft import PeftModel
     except ImportError as error:
@@ -84,6 +88,9 @@ def with_adapter(model: Any, path: Path) -> Any:
         except (RuntimeError, ValueError, OSError, KeyError) as error:
             first = str(error).strip().partition("\n")[0]
             raise SourceError(f"the adapter in {path} does not fit its base ({first}); train it again") from error
-        plain: Any = dressed.merge_and_unload()
+    if dressed.active_peft_config.is_prompt_learning:
+        plain = put_prefix(dressed, trains=False)
+    else:
+        plain = dressed.merge_and_unload()
     plain.eval().requires_grad_(False)
     return plain

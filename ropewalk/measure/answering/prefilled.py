@@ -113,8 +113,10 @@ class Prefilled:
     def _stand(self, at: int) -> None:
         """Views of the first `at` tokens."""
         assert self.is_plain, "what a sliding or recurrent layer has forgotten cannot be had back"
+        # A trained prefix stands before what was read.
+        end = at + self.cache.get_seq_length() - self.num_read
         for layer in self.cache.layers:
-            layer.keys, layer.values = layer.keys[..., :at, :], layer.values[..., :at, :]
+            layer.keys, layer.values = layer.keys[..., :end, :], layer.values[..., :end, :]
             layer.keep()
         self.num_read = at
 
