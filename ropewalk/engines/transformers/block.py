@@ -9,8 +9,12 @@ steps so far. Unknown keys survive stock loading and saving.
                 "attention_factor", "logit_scale"}}},
      "groups": {label: {"frequencies": {...}} or null}, "steps": [{"method", "options", "length", "factor", "tuned"}]}
 
-A step that a tuning run made true sets `tuned`. Where the numbers of the config are not those of the block, somebody
-edited one of them: the block is not believed, and the lineage is unknown.
+A step that a tuning run made true sets `tuned`, and its `tuning` lists the runs that trained it, the oldest first: a second
+run on the same plan does not erase the first. (Once it was the last run alone, no list.) A checkpoint without a block has
+no step, so a run without a plan stays on the card of its folder.
+
+Where the numbers of the config are not those of the block, somebody edited one of them: the block is not believed, and the
+lineage is unknown.
 """
 
 from collections.abc import Mapping
@@ -76,12 +80,18 @@ def _check(block: Mapping[str, Any]) -> None:
 
 
 def marked(config: Mapping[str, Any], tuning: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with its block's last step marked as tuned, and told how; one without a block has no stretch to mark."""
+    """The config with its block's last step marked as tuned, and one more run told; without a block there is no step."""
     known = find(config)
     if known is None:
         return dict(config)
     *before, last = known["steps"]
-    return {**config, KEY: {**known, "steps": [*before, {**last, "tuned": True, "tuning": dict(tuning)}]}}
+    return {**config, KEY: {**known, "steps": [*before, {**last, "tuned": True, "tuning": [*runs(last), dict(tuning)]}]}}
+
+
+def runs(step: Mapping[str, Any]) -> list[Any]:
+    """The runs that trained a step, the oldest first."""
+    told = step.get("tuning", [])
+    return list(told) if isinstance(told, list) else [told]
 
 
 def make(plan: Plan, geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
