@@ -108,9 +108,10 @@ def knows(word: str, reply: str) -> Reply:
         (knows("Write one question", "<think>well, ships"), "question: not a question"),
         (knows("Answer the question", "Not stated."), "answer: not stated"),
         (knows("Answer the question", "The answer to this question is: not stated"), "answer: not stated"),
+        (knows("Answer the question", "1007<|im_end|>"), "answer: holds a special token"),
         (knows("Answer the question", "keeper"), "answer: the question says it"),
         (knows("Somebody asks", "Not stated"), "again: does not agree"),
-        (knows("Somebody asks", "77"), "again: does not agree"),
+        (knows("Somebody asks", "He wrote down 77 ships"), "again: does not agree"),
         (lambda prompt, seed: Written(text="How many", cut=True), "question: cut before its end"),
     ],
 )
@@ -151,14 +152,14 @@ def test_what_stands_elsewhere_too_is_dropped(tmp_path: Path) -> None:
 
 def test_without_the_span_the_nearest_tokens_are_read(tmp_path: Path) -> None:
     write, prompts = counting(writer)
-    card = made(documents(tmp_path / "in"), tmp_path / "out", write, num_spans=1, longest=900, length=1200)
-    assert card["asked"]["reads"] == 900 - 512
+    card = made(documents(tmp_path / "in"), tmp_path / "out", write, num_spans=1, longest=1100, length=1300)
+    assert card["asked"]["reads"] == 1100 - 512
     (item,) = items(tmp_path / "out")
-    assert item["provenance"]["check"]["checked_tokens"] == card["fewest_checked_tokens"] == 388
+    assert item["provenance"]["check"]["checked_tokens"] == card["fewest_checked_tokens"] == 588
     text = (tmp_path / "in" / item["provenance"]["document"]["file"]).read_text()
     low, high = item["provenance"]["span"]["characters"]
     read = prompts[-1].partition("\n\nAnswer the question")[0]
-    assert len(chat_tokenizer()(read)["input_ids"]) <= 388
+    assert len(chat_tokenizer()(read)["input_ids"]) <= 588
     assert text[low:high] not in read
     before, _, after = read.partition("\n\n")
     assert text[:low].rstrip().endswith(before) or text[high:].lstrip().startswith(after)
@@ -342,6 +343,7 @@ def test_documents_that_are_not_asked_about_are_named(tmp_path: Path) -> None:
         ({"a.txt": " \n"}, {}, r"no text to ask about in in; the first that is left out is .*a\.txt: empty"),
         ({"a.jsonl": "{\n" * 12}, {}, r"11 broken records, more than --max-broken 10; the first is .*a\.jsonl line 1"),
         ({"a.txt": "x. " * 99}, {"length": 100}, r"a --length of 100 has no room for a span of about 120 tokens"),
+        ({"a.txt": "x. " * 99}, {"longest": 200}, r"the writer takes 200 tokens, too few to read around a span of 120"),
         ({"a.txt": "x. " * 99}, {"num_spans": 0}, r"--spans is at least 1"),
         ({"a.txt": "x. " * 99}, {"rewrites": ["fobra"]}, r"unknown rewriting 'fobra'; did you mean fobar"),
         ({"a.txt": "x. " * 99}, {"agreement": 0.0}, r"--agreement lies above 0"),

@@ -135,6 +135,8 @@ class Drafts:
     def _check(self, row: Row, index: int, span: Span) -> None:
         """Fills in the checks. Raises `DroppedError` at the first that fails."""
         question, answer, threshold = row["question"], row["answer"], self.settings.agreement
+        if any(token in question + answer for token in self.contexts.texts.special):
+            raise DroppedError("answer: holds a special token")
         if self._unstated(answer):
             raise DroppedError("answer: not stated")
         if not own_words(question, answer):

@@ -15,7 +15,7 @@ from ropewalk.core.plan import check_length
 REWRITES = ("rephrase", "self-verification", "fobar")
 """Ways to make another question of one: MetaMath's (arXiv:2309.12284), but for its several answers to one question."""
 ROOM = 512
-"""Tokens of a writer's window that are kept for wording, question and answer when it reads a long text."""
+"""Tokens of a writer's window, at most half of them, that are kept for wording, question and answer when it reads much."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +91,17 @@ class Settings:
                 raise InputError(f"unknown rewriting {name!r}; {near(name, REWRITES)}")
 
     def reads(self, longest: int | None) -> int:
-        """Tokens that the writer is shown when it is asked without the span."""
+        """Tokens that the writer is shown when it is asked without the span. Raises `InputError` where it takes too few."""
         asked = self.length if self.check_length is None else min(self.length, self.check_length)
-        return asked if longest is None else max(1, min(asked, longest - ROOM))
+        if longest is None:
+            return asked
+        taken = longest - min(ROOM, longest // 2)
+        if taken < self.span_tokens:
+            raise InputError(
+                f"the writer takes {longest} tokens, too few to read around a span of {self.span_tokens}; start it with a "
+                "longer context, take another one, or give a smaller --span-tokens"
+            )
+        return min(asked, taken)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form of what decides an item: not how many spans there are, nor when the work stops."""

@@ -63,16 +63,17 @@ class Texts:
         self.left_out: list[LeftOut] = []
         self._starts: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
         self.lock = threading.RLock()
+        self.special = [token for token in getattr(tokenizer, "all_special_tokens", []) if token]
+        """What would end a turn in the middle of a text."""
 
     def read(self, sources: Sequence[Source], max_broken: int) -> None:
         """Takes every text; names what it does not take. Raises `InputError`, and `TextError` where nothing is left."""
         known: set[str] = set()
-        special = [token for token in getattr(self.tokenizer, "all_special_tokens", []) if token]
         broken: list[LeftOut] = []
         for source in sources:
             self.left_out += source.skipped
             for found in source.records(0, 0):
-                left = found if isinstance(found, LeftOut) else self._take(found, source, known, special)
+                left = found if isinstance(found, LeftOut) else self._take(found, source, known)
                 if left is not None:
                     self.left_out.append(left)
                     broken += [left] if left.broken else []
@@ -82,15 +83,14 @@ class Texts:
             names = ", ".join(source.name for source in sources)
             raise TextError(f"there is no text to ask about in {names}{first}; hand in documents, not conversations")
 
-    def _take(self, found: Record, source: Source, known: set[str], special: list[str]) -> LeftOut | None:
+    def _take(self, found: Record, source: Source, known: set[str]) -> LeftOut | None:
         file, content = source.files[found.file], found.content
         reason, digest = "", ""
         if not isinstance(content, str):
             reason = "a conversation, not a text"
         else:
             digest = hashlib.sha256(content.encode()).hexdigest()
-            within = next((token for token in special if token in content), None)
-            # Such a token would end a turn in the middle of the text.
+            within = next((token for token in self.special if token in content), None)
             reason = f"holds the special token {within}" if within else "the same text again" if digest in known else ""
         if reason or not isinstance(content, str):
             return LeftOut(file=file, number=found.number, reason=reason)
