@@ -105,20 +105,6 @@ def whole_modules(model: nn.Module) -> list[str]:
     return sorted(found)
 
 
-def merged(model: nn.Module) -> Any:
-    """The plain transformers model with adapters added into its weights, in float32; a model without adapters as it is.
-
-    In float32 and before the sum, whatever the base was held in: bfloat16 keeps nothing of a change below 1/256 of a weight,
-    and a file of two dtypes is read as if it had one. Buffers stay: frequencies are float32 already.
-    """
-    unload = getattr(model, "merge_and_unload", None)
-    if unload is None:
-        return model
-    for parameter in model.parameters():
-        parameter.data = parameter.data.float()
-    return unload()
-
-
 def num_trained(model: nn.Module) -> tuple[int, int]:
     """Parameters that train, and all of them, tied ones counted once."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]

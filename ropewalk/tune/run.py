@@ -28,7 +28,7 @@ from ropewalk.tune.attention import StageAttention
 from ropewalk.tune.batches import Rows, Stream
 from ropewalk.tune.callbacks import steps_told
 from ropewalk.tune.learner import Learner
-from ropewalk.tune.recipes import dress, merged, num_trained
+from ropewalk.tune.recipes import dress, num_trained
 from ropewalk.tune.settings import Settings
 from ropewalk.tune.trainer import Tuner
 
@@ -160,7 +160,7 @@ class Job:
 
     def _write(self, model: Any, out: Path, start: Path) -> None:
         adapter = self.settings.recipe != "full" and not self.merge
-        plain = model if adapter else merged(model)
+        plain = self._merged(model, start) if self.merge and self.settings.recipe != "full" else model
         tuning = {"steps": self.settings.steps, "recipe": self.settings.recipe, "attention": self.settings.attention,
                   "positions": self.settings.positions, "stages": self.settings.to_dict()["stages"]}  # fmt: skip
 
@@ -173,6 +173,18 @@ class Job:
         )  # fmt: skip
         for note in notes:
             self.progress.say(note)
+
+    def _merged(self, model: Any, start: Path) -> Any:
+        """Adapters added to the base as it was, in float32 on the processor: what `load` of their folder reads.
+
+        The base here may be held in bfloat16, which keeps nothing of a change below 1/256 of a weight, or in 4 bits; and a
+        device that trained may have no room for whole weights in float32.
+        """
+        scratch = start.parent / "adapter"
+        shutil.rmtree(scratch, ignore_errors=True)
+        model.save_pretrained(scratch, safe_serialization=True)
+        base, _ = live.build(self.checkpoint.path, start, dtype=torch.float32, device=torch.device("cpu"))
+        return live.with_adapter(base, scratch)
 
 
 def swept(out: Path) -> None:

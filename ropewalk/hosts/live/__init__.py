@@ -7,6 +7,17 @@ registered or patched, and no state is kept outside the `with` block.
 
 from ropewalk.hosts.live.carry import apply, geometry_of, read_back
 from ropewalk.hosts.live.loading import DTYPES, choose_device, choose_dtype, load, load_tokenizer
-from ropewalk.hosts.live.tuning import build
+from ropewalk.hosts.live.tuning import build, with_adapter
 
-__all__ = ["DTYPES", "apply", "build", "choose_device", "choose_dtype", "geometry_of", "load", "load_tokenizer", "read_back"]
+__all__ = [
+    "DTYPES",
+    "apply",
+    "build",
+    "choose_device",
+    "choose_dtype",
+    "geometry_of",
+    "load",
+    "load_tokenizer",
+    "read_back",
+    "with_adapter",
+]
