@@ -1,7 +1,7 @@
 """What `tune` reads rows from: a folder that `ropewalk data` made, files that are prepared first, or streams in Python."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,15 @@ def streams_of(
     streams = _opened(folder, settings, apart)
     _same_tokenizer(folder, source, progress)
     return Rows(streams=streams, documents=_told(streams[0], folder), apart=apart)
+
+
+def rows_made(given: Any, settings: Any, out: Path, *, apart: bool = False) -> Sequence[Any]:
+    """The rows of a run that another process has begun."""
+    if callable(given):
+        from ropewalk.tune import batches
+
+        return [*batches.given(given, settings, apart=apart)]
+    return _opened(Path(_paths(given)[0]) if is_prepared(given) else out / FOLDER, settings, apart)
 
 
 def prepared(

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,6 @@ def tune(
     loss that is not finite or runs away; the state is saved, and `resume` goes on to the same parameters.
     """
     need("tune", "torch", "transformers", "accelerate", "safetensors")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("tune writes its run folder from one process, and this is one of several; start it alone")
     beside = Beside(
         scorer=scorer, validate_lengths=tuple(validate_lengths), validate_every=validate_every, callbacks=callbacks,
         arguments=arguments or {}, progress=progress or Progress(),
@@ -72,6 +71,8 @@ def tune(
     said = {key: value for key, value in given.items() if value is not None}
     said |= {"freeze": freeze, "device": device, "dtype": dtype, "merge": merge, **settings}
     if runs is not None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError("the runs of a chain begin in one process, and this is one of several; start them one by one")
         from ropewalk.api.training_chain import run_chain
 
         return run_chain(source, [{**said, **run} for run in runs], out=out, beside=beside, force=force, resume=resume)
@@ -83,9 +84,33 @@ def run_one(
     resume: bool = False, opened: Run | None = None,
 ) -> Card:  # fmt: skip
     """One run, from its options to its folder; into a run folder that is `opened` already where it ends a chain."""
-    from ropewalk.tune.lowered import settle
+    from ropewalk.tune.processes import joined
 
     asked = asked_for(source, said, beside=beside)
+    processes = joined(asked.device)
+    made = processes.lead(lambda: _begun(asked, said, out, beside, force=force, resume=resume, opened=opened))
+    if made is None:
+        made = _followed(asked, said, out)
+        beside = replace(beside, progress=Progress(StringIO()))
+    run, streams = made
+    if streams is not None:
+        _train(asked, streams, run, beside, processes)
+    return run.card
+
+
+def _begun(
+    asked: Request,
+    said: Mapping[str, Any],
+    out: str | Path,
+    beside: Beside,
+    *,
+    force: bool,
+    resume: bool,
+    opened: Run | None,
+) -> tuple[Run, Sequence[Any] | None]:
+    """The open run folder and the rows of a run; no rows where it is finished already."""
+    from ropewalk.tune.lowered import settle
+
     if opened is None:
         check_run(out, force=force, resume=resume)
         check_apart(out, asked.checkpoint.path)
@@ -98,20 +123,26 @@ def run_one(
             apart=asked.apart,
         )  # fmt: skip
     try:
-        check_together(asked, rows.streams)
+        check_together(asked, rows.streams, beside.progress)
         card = asked.card(rows.documents)
         if resume and opened is None:
             card = settle(Path(out), card)
         finished = finished_card(out, card) if resume and opened is None else None
         if finished is not None:
             rows.removed()
-            return finished
+            return Run(Path(out), finished), None
         run = opened or Run.open(out, card, force=force, resume=resume)
     except BaseException:
         rows.removed()
         raise
-    _train(asked, rows.moved(run.path, asked.settings).streams, run, beside)
-    return run.card
+    return run, rows.moved(run.path, asked.settings).streams
+
+
+def _followed(asked: Request, said: Mapping[str, Any], out: str | Path) -> tuple[Run, Sequence[Any] | None]:
+    """What `_begun` made in another process, read from disk."""
+    card = Card.from_dict(json.loads((Path(out) / "card.json").read_text(encoding="utf-8")))
+    run = Run(Path(out), card)
+    return run, None if card.status == "done" else rows_made(said["data"], asked.settings, Path(out), apart=asked.apart)
 
 
 def asked_for(source: str | Path, said: Mapping[str, Any], *, beside: Beside, stand_in: bool = False) -> Request:
@@ -131,15 +162,19 @@ def asked_for(source: str | Path, said: Mapping[str, Any], *, beside: Beside, st
         "arguments": {key: str(value) for key, value in beside.arguments.items() if key not in HUB},
     }
     options = {key: value for key, value in said.items() if key not in ("data", "data_options")}
-    return request(source, stand_in=stand_in, more=more, **options)
+    asked = request(source, stand_in=stand_in, more=more, **options)
+    hub.check_result(beside.arguments, source, recipe=asked.settings.recipe, merge=asked.merge)
+    return asked
 
 
-def check_together(asked: Request, streams: Sequence[Any]) -> None:
-    """Raises `InputError` for choices that do not go together, now that the data are known."""
-    from ropewalk.tune import combinations
+def check_together(asked: Request, streams: Sequence[Any], progress: Progress) -> None:
+    """Raises `InputError` for choices that do not go together, now that data are known; says what groups save of them."""
+    from ropewalk.tune import combinations, pairs
 
     packed = any(stream.packed for stream in streams)
     combinations.check(asked.settings, plan=asked.kind, switch=asked.switch, packed=packed, merge=asked.merge)
+    for line in pairs.told(asked.settings, streams):
+        progress.say(line)
 
 
 def check_apart(out: str | Path, source: Path) -> None:
@@ -167,13 +202,14 @@ def finished_card(out: str | Path, card: Card) -> Card | None:
     return old
 
 
-def _train(asked: Request, streams: Sequence[Any], run: Run, beside: Beside) -> None:
+def _train(asked: Request, streams: Sequence[Any], run: Run, beside: Beside, processes: Any) -> None:
     from ropewalk.tune.run import Job
 
     lengths = beside.validate_lengths or (asked.settings.length,)
     Job(
         checkpoint=asked.checkpoint, source=_where(asked.source), plan=asked.plan, geometry=asked.start,
-        settings=asked.settings, streams=streams, device=asked.device, bfloat16=asked.bfloat16, merge=asked.merge,
+        settings=asked.settings, streams=streams, device=processes.device or asked.device, processes=processes,
+        bfloat16=asked.bfloat16, merge=asked.merge,
         scorer=beside.scorer, validate_lengths=lengths, validate_every=beside.validate_every, extra=beside.arguments,
         callbacks=beside.callbacks, progress=beside.progress,
     ).run(run)  # fmt: skip

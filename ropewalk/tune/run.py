@@ -28,6 +28,7 @@ from ropewalk.tune.attention import StageAttention
 from ropewalk.tune.batches import Rows, Stream
 from ropewalk.tune.callbacks import steps_told
 from ropewalk.tune.learner import Learner
+from ropewalk.tune.processes import Processes
 from ropewalk.tune.recipes import dress, num_trained
 from ropewalk.tune.settings import Settings
 from ropewalk.tune.trainer import Tuner
@@ -61,50 +62,64 @@ class Job:
     """Passed on to `TrainingArguments`, see `ropewalk.tune.arguments`."""
     callbacks: Sequence[Any] = ()
     progress: Progress = field(default_factory=Progress)
+    processes: Processes = field(default_factory=Processes)
 
     def run(self, run: Run) -> None:
         """Trains what is missing and writes the result into the run's folder. The card says how it ended."""
         try:
             self._run(run)
         except KeyboardInterrupt:
-            run.save_card("interrupted")
+            self._told(run, "interrupted")
             raise
         except torch.OutOfMemoryError as error:
-            run.save_card("failed")
+            self._told(run, "failed")
             raise MachineError(
                 f"out of memory at rows of {max(s.window for s in self.settings.stages)} tokens; give a smaller "
                 "--batch-size or --window, and a new --out or --force"
             ) from error
         except Exception:
-            run.save_card("failed")
+            self._told(run, "failed")
             raise
         # First the card: killed between the two, a run whose states are gone would be trained again.
-        run.save_card("done")
-        swept(run.path)
+        self._told(run, "done")
+        if self.processes.first:
+            swept(run.path)
+
+    def _told(self, run: Run, status: str) -> None:
+        if self.processes.first:
+            run.save_card(status)
 
     def _run(self, run: Run) -> None:
         states, start = run.path / "state", run.path / "state" / "plan"
-        if not (start / "config.json").is_file():
-            for note in folder.write_start(
-                self.checkpoint, self.plan, start, length=self.settings.length, geometry=self.geometry
-            ):
-                self.progress.say(note)
-        folder.name_base(start, self.checkpoint, self.source)
         upload = hub.asked(self.extra)
-        if upload is not None:
-            upload.prepare()
+        self.processes.lead(lambda: self._prepare(states, start, upload))
         with self.progress.task("loading the model"):
             model, _ = self._build(start)
         with StageAttention(model, self.settings) as attention:
             learner = self._dressed(model)
             with self.progress.task("training") as shown:
                 self._train(learner, run, states, shown, attention)
+        self.processes.lead(lambda: self._finish(learner.model, run.path, start, upload))
+
+    def _prepare(self, states: Path, start: Path, upload: hub.Upload | None) -> None:
+        """Everything on disk that the training begins with."""
+        if not (start / "config.json").is_file():
+            for note in folder.write_start(
+                self.checkpoint, self.plan, start, length=self.settings.length, geometry=self.geometry
+            ):
+                self.progress.say(note)
+        folder.name_base(start, self.checkpoint, self.source)
+        faults.leave(states, self.settings.learning_rate)
+        if upload is not None:
+            upload.prepare()
+
+    def _finish(self, model: Any, out: Path, start: Path, upload: hub.Upload | None) -> None:
         with self.progress.task("writing"):
-            self._write(learner.model, run.path, start)
+            self._write(model, out, start)
         if upload is not None:
             # Before the states go: where the hub is not reached, --resume comes back to this place.
             with self.progress.task(f"uploading to {upload.repository}"):
-                upload.push(run.path)
+                upload.push(out)
 
     def _build(self, start: Path) -> tuple[Any, Any]:
         # Adapters train in float32 on a base that may be held in bfloat16; full weights train in float32 themselves.
@@ -128,9 +143,9 @@ class Job:
 
     def _train(self, learner: Learner, run: Run, states: Path, shown: Progress, attention: StageAttention) -> None:
         settings = self.settings
-        faults.leave(states, settings.learning_rate)
         newest = state.latest(states)
-        run.rewrite(LOG, steps_told(run.path / LOG, 0 if newest is None else state.read(newest)["step"]))
+        if self.processes.first:
+            run.rewrite(LOG, steps_told(run.path / LOG, 0 if newest is None else state.read(newest)["step"]))
 
         def log(told: dict[str, Any]) -> None:
             run.append(LOG, [told])

@@ -1,10 +1,6 @@
 """The loss of a step is one mean over its learned tokens, however they are spread over passes and processes."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +8,6 @@ import pytest
 from safetensors.torch import load_file
 from small import Tune
 from streams import Unequal
-
-HERE = Path(__file__).parent
 
 
 def first_line(path: Path) -> dict[str, Any]:
@@ -48,25 +42,3 @@ def test_a_mean_of_means_is_another_loss(tune: Tune, tmp_path: Path) -> None:
     whole = first_line(tmp_path / "both" / "log.jsonl")["loss"]
     assert whole == pytest.approx((47 * losses[0] + 3 * losses[1]) / 50, rel=1e-5)
     assert abs(whole - sum(losses) / 2) > 1e-3
-
-
-@pytest.mark.slow
-def test_two_processes_with_unequal_shards_are_one_batch(tied: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    script = [sys.executable, str(HERE / "two_processes.py"), str(tied)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    alone, both = tmp_path / "alone", tmp_path / "both"
-    for folder in (alone, both):
-        folder.mkdir()
-    subprocess.run([*script, str(alone), "2"], check=True, env=environment, timeout=240)
-    shared = {**environment, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [
-        subprocess.Popen([*script, str(both), "1"], env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(2)
-    ]
-    assert [rank.wait(240) for rank in ranks] == [0, 0]
-    one, other = (json.loads((folder / "told.json").read_text()) for folder in (alone, both))
-    assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
-    assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)

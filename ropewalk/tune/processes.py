@@ -1,0 +1,86 @@
+"""A run of several processes, each with its share of the rows: the first one writes, the others wait for it.
+
+A launcher (`torchrun`, `accelerate launch`) starts the same command several times and says so in the environment. Parameters
+are whole in every process and gradients are averaged (accelerate's DistributedDataParallel). Everything that is checked,
+made or written is so by process 0; before each step that needs it, the others wait, and where it fails they end as well.
+
+Given up: parameters in shards (FSDP, DeepSpeed), which the state of a run does not know; disks that processes do not share.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from ropewalk.core.errors import InputError, MachineError
+
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism of accelerate",
+}  # fmt: skip
+"""What a launcher says in the environment where parameters are to be cut up."""
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """This process among those of its run; alone unless a launcher says otherwise."""
+
+    count: int = 1
+    rank: int = 0
+    device: torch.device | None = None
+    """Where this process trains; None leaves it as it was chosen."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+    def lead(self, work: Callable[[], Made]) -> Made | None:
+        """What process 0 makes of `work`, when it is done; None in the others, which raise where it failed.
+
+        Raises `MachineError` there: the message of process 0 says why.
+        """
+        if self.count == 1:
+            return work()
+        if not self.first:
+            if not self._told(0):
+                raise MachineError("the first process of this run stopped, and says why; this one ends with it")
+            return None
+        try:
+            made = work()
+        except BaseException:
+            self._told(0)
+            raise
+        self._told(1)
+        return made
+
+    def _told(self, word: int) -> int:
+        """The word of process 0, in all of them."""
+        told = torch.tensor([word], device=self.device)
+        torch.distributed.broadcast(told, src=0)
+        return int(told)
+
+
+def joined(device: Any) -> Processes:
+    """This process's place, as its launcher says it. Raises `InputError` for a way to train that is not served."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    for variable, name in SHARDED.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes"):
+            raise InputError(
+                f"{name} cuts parameters up between processes, and the state of a run holds whole ones; start plain "
+                "processes with torchrun"
+            )
+    if count == 1:
+        return Processes()
+    from accelerate import PartialState
+
+    state = PartialState(cpu=torch.device(device).type == "cpu")
+    return Processes(count=state.num_processes, rank=state.process_index, device=state.device)

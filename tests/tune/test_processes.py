@@ -1,0 +1,98 @@
+"""A run of two processes is the run of one with twice the passes; killed and resumed it is the unbroken one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from ropewalk.core.errors import InputError
+from ropewalk.tune.processes import joined
+
+HERE = Path(__file__).parent
+COMMON = {"steps": 4, "learning_rate": 1e-4, "save_every": 2}
+
+
+def started(source: Path, out: Path, count: int, **settings: Any) -> list[tuple[int, str]]:
+    """Exit code and stderr of each process of a run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    if count > 1:
+        shared |= {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, str(HERE / "two_processes.py"), str(source), str(out), json.dumps({**COMMON, **settings})]
+    ranks = [
+        subprocess.Popen(
+            command, env={**shared, **({"RANK": str(n), "LOCAL_RANK": str(n)} if count > 1 else {})}, stderr=subprocess.PIPE,
+            cwd=HERE, text=True,
+        )
+        for n in range(count)
+    ]  # fmt: skip
+    return [(rank.returncode, said) for rank in ranks for _, said in [rank.communicate(timeout=900)]]
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.mark.slow
+def test_two_processes_with_unequal_shards_are_one_with_two_passes(tied: Path, tmp_path: Path) -> None:
+    """Each step has 47 learned tokens in one process and 3 in the other."""
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    assert [code for code, _ in started(tied, alone, 1, accumulate=2)] == [0]
+    ends = started(tied, both, 2, accumulate=1, validate=True)
+    assert [code for code, _ in ends] == [0, 0], ends
+    trained = [line for line in lines(both) if "loss" in line]
+    assert [line for line in lines(both) if "validation" in line] == [{"step": 4, "validation": {"64": 64.0}}]
+    for one, other in zip(lines(alone), trained, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+    model = load_file(alone / "model.safetensors")
+    for name, tensor in load_file(both / "model.safetensors").items():
+        assert float((model[name] - tensor).abs().median()) < 1e-7
+    assert {path.name for path in both.iterdir()} == {path.name for path in alone.iterdir()}
+    assert json.loads((both / "card.json").read_text())["status"] == "done"
+
+
+@pytest.mark.slow
+def test_two_processes_killed_and_resumed_end_as_if_nobody_had_disturbed_them(tied: Path, tmp_path: Path) -> None:
+    """With dropout, and with generators that differ between the processes."""
+    settings = {"recipe": "lora", "dropout": 0.1, "merge": True, "accumulate": 2}
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert [code for code, _ in started(tied, whole, 2, **settings)] == [0, 0]
+    assert [code for code, _ in started(tied, out, 2, kill=3, **settings)] == [-9, -9]
+    ((code, said),) = started(tied, out, 1, resume=True, **settings)
+    assert code == 2
+    assert "begun by 2 processes" in said
+    assert [code for code, _ in started(tied, out, 2, resume=True, **settings)] == [0, 0]
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert lines(out) == lines(whole)
+    assert [code for code, _ in started(tied, out, 2, resume=True, **settings)] == [0, 0], "finished is finished"
+
+
+@pytest.mark.slow
+def test_what_one_process_is_refused_ends_the_other(tied: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    ends = started(tied, tmp_path / "out", 2)
+    assert [code for code, _ in ends] == [2, 3]
+    assert "--resume" in ends[0][1]
+    assert "the first process of this run stopped" in ends[1][1]
+
+
+@pytest.mark.parametrize(("variable", "name"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")])
+def test_parameters_in_shards_are_refused_by_name(variable: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "true")
+    with pytest.raises(InputError, match=f"{name} cuts parameters up"):
+        joined("cpu")
