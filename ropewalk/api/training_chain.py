@@ -97,22 +97,30 @@ def _checked(
     resume: bool,
 ) -> list[Link]:  # fmt: skip
     """Every run, checked with its data. First the options of all, which takes no time; then the data."""
-    asked: list[Request] = []
-    here: str | Path = source
-    for number, said in enumerate(runs, 1):
-        with _in_run(number, len(runs), {scratch / str(n): final / LINKS / str(n) for n in range(1, number)}):
-            one = asked_for(here, said, beside=beside, stand_in=number > 1)
-            if number == 1:
-                check_apart(final, one.checkpoint.path)
-            asked.append(one)
-            if number < len(runs):
-                here = scratch / str(number)
-                _write_stand_in(one, here)
+    asked = requests(source, runs, scratch, beside, called=final / LINKS)
+    check_apart(final, asked[0].checkpoint.path)
     links: list[Link] = []
     for number, (said, one) in enumerate(zip(runs, asked, strict=True), 1):
-        with _in_run(number, len(runs), {}), beside.progress.task(f"reading the data of run {number}"):
+        with _in_run(number, len(runs)), beside.progress.task(f"reading the data of run {number}"):
             links.append(_with_data(number, said, one, links, rows, asked[0].checkpoint.path, beside, resume=resume))
     return links
+
+
+def requests(
+    source: str | Path, runs: Sequence[Mapping[str, Any]], scratch: Path, beside: Beside, *, called: Path
+) -> list[Request]:
+    """The options of every run, checked: the later ones against what the run before them will leave, in `scratch`.
+
+    A message calls these folders by the names that they will have in `called`.
+    """
+    asked: list[Request] = []
+    for number, said in enumerate(runs, 1):
+        with _in_run(number, len(runs), {scratch: called}):
+            here = source if number == 1 else scratch / str(number - 1)
+            asked.append(asked_for(here, said, beside=beside, stand_in=number > 1))
+            if number < len(runs):
+                _write_stand_in(asked[-1], scratch / str(number))
+    return asked
 
 
 def _write_stand_in(asked: Request, out: Path) -> None:
@@ -144,7 +152,7 @@ def _with_data(
         )  # fmt: skip
         options = {}
     found = streams_of(made, tokenizer, asked.settings, options=options, progress=beside.progress, apart=asked.apart)
-    check_together(asked, found.streams)
+    check_together(asked, found.streams, beside.progress)
     return Link(number=number, said=said, asked=asked, documents=found.documents)
 
 
@@ -170,13 +178,13 @@ def _link(source: str, target: str) -> None:
 
 
 @contextmanager
-def _in_run(number: int, count: int, names: Mapping[Path, Path]) -> Iterator[None]:
+def _in_run(number: int, count: int, names: Mapping[Path, Path] | None = None) -> Iterator[None]:
     """Says which run an error is of, and calls a stand-in by the name of what it stands for."""
     try:
         yield
     except RopewalkError as error:
         text = str(error)
-        for scratch, true in names.items():
+        for scratch, true in (names or {}).items():
             text = text.replace(str(scratch), str(true))
         error.args = (f"run {number} of {count}: {text}",)
         raise
@@ -214,7 +222,7 @@ def _trained(source: str | Path, links: Sequence[Link], run: Run, beside: Beside
         done = any(one["run"] == link.number for one in run.card.links)
         words = "finished" if done else f"{_words(link.asked)}, to {out}"
         beside.progress.say(f"run {link.number} of {len(links)}: {words}")
-        with _in_run(link.number, len(links), {}):
+        with _in_run(link.number, len(links)):
             around = beside if last else beside.of_a_link()
             card = run_one(here, options, out=out, beside=around, resume=True, opened=run if last else None)
         if not last:
