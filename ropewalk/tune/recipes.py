@@ -61,7 +61,20 @@ def dress(model: Any, settings: Settings) -> nn.Module:
         dressed: nn.Module = get_peft_model(model, config)
     if settings.recipe == "prefix":
         put_prefix(dressed, trains=True)
+        _check_prefix(model)
     return dressed
+
+
+@torch.no_grad()
+def _check_prefix(model: Any) -> None:
+    """Raises `UnsupportedError` where a model's keys have another shape than its config lets one think."""
+    try:
+        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    except RuntimeError as error:
+        raise UnsupportedError(
+            f"{type(model).__name__} keeps keys and values of a shape that a prefix is not known for ({error}); say --recipe "
+            "longlora"
+        ) from error
 
 
 def refuse(recipe: str) -> None:

@@ -1,14 +1,28 @@
-"""Recipes on families other than Llama: norms on queries and keys, and layers with windows."""
+"""Recipes on families other than Llama: norms on queries and keys, fused projections, layers with windows."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small import Tune
-from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 import ropewalk
-from ropewalk.core.errors import InputError
+from ropewalk.api.tuning import merge
+from ropewalk.core.errors import InputError, UnsupportedError
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 258, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -30,6 +44,40 @@ def test_norms_on_queries_and_keys_train_too(recipe: str, tied: Path, tune: Tune
     assert {verdict.status for verdict in ropewalk.verify(tmp_path / "out").verdicts} == {"exact"}
     model, _ = ropewalk.load(tmp_path / "out", device="cpu", dtype="float32")
     assert isinstance(model, Qwen3ForCausalLM)
+
+
+WITHOUT_SHARED = {key: value for key, value in SHAPE.items() if key != "num_key_value_heads"}
+FUSED: dict[str, Callable[[], Any]] = {
+    "phi3": lambda: Phi3ForCausalLM(Phi3Config(**{**SHAPE, "num_key_value_heads": 2})),
+    "gpt_neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**WITHOUT_SHARED, rotary_pct=0.5)),
+}
+"""Queries, keys and values in one linear layer."""
+
+
+@pytest.mark.parametrize("recipe", ["lora", "longlora", "oft", "prefix"])
+@pytest.mark.parametrize("family", FUSED)
+def test_fused_projections_learn_and_merge(family: str, recipe: str, tied: Path, tune: Tune, tmp_path: Path) -> None:
+    source = write(tmp_path / family, FUSED[family](), tied)
+    more = {"checkpoint_every": 0} if recipe == "prefix" else {}
+    tune(tmp_path / "out", start=source, recipe=recipe, steps=2, learning_rate=1e-1, **more)
+    ids = torch.arange(2, 60)[None]
+    models = [ropewalk.load(tmp_path / path, device="cpu", dtype="float32")[0] for path in ("out", "out/base")]
+    plan = ropewalk.plan(source, "yarn", length=256)
+    assert ropewalk.read_back(models[0]).frequencies.difference(plan.frequencies) < 1e-6
+    with torch.no_grad():
+        ours, untrained = (model(ids).logits for model in models)
+        assert float((ours - untrained).abs().max()) > 1e-4
+        if recipe != "prefix":
+            merge(tmp_path / "out", tmp_path / "merged")
+            whole = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+            torch.testing.assert_close(whole(ids).logits, ours)
+
+
+def test_keys_of_an_unknown_shape_take_no_prefix(tied: Path, tune: Tune, tmp_path: Path) -> None:
+    # GPT-NeoX shares no keys, whatever its config says.
+    source = write(tmp_path / "gpt_neox", GPTNeoXForCausalLM(GPTNeoXConfig(**SHAPE)), tied)
+    with pytest.raises(UnsupportedError, match="of a shape that a prefix is not known for"):
+        tune(tmp_path / "out", start=source, recipe="prefix", checkpoint_every=0)
 
 
 def test_layers_with_windows_train_with_their_own_attention(tied: Path, tune: Tune, tmp_path: Path) -> None:
