@@ -15,8 +15,12 @@ from test_resume import At, dying, killed, weights
 
 import ropewalk
 from ropewalk.api import training_chain
+from ropewalk.api.training_request import options_of
+from ropewalk.api.tuning import Beside
 from ropewalk.core.errors import InputError, LengthError, OutputError, RopewalkError
+from ropewalk.core.plan import parse_length
 from ropewalk.core.record import Card
+from ropewalk.tune.presets import names, read
 
 SHARED = {key: SETTINGS[key] for key in ("method", "learning_rate", "accumulate", "device", "dtype")} | {"save_every": 2}
 TWICE: list[dict[str, Any]] = [{"length": 128, "window": 48, "steps": 3}, {"length": 256, "window": 48, "steps": 5}]
@@ -229,6 +233,32 @@ def test_what_a_later_run_cannot_do_is_said_before_the_first(name: str, tied: Pa
     with pytest.raises(kind, match=f"run 2 of 2: .*({message})"):
         chain(tied, tmp_path / "run", [{**TWICE[0], "window": 96}, last], data=books)
     assert snapshot(tmp_path) == before
+
+
+PUBLISHED = {"pose-16k": (2048, 1e4), "prolong-512k": (8192, 5e5)}
+"""What the models of the papers read, where it is not Llama 2's."""
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_preset_can_begin_on_a_model_like_its_papers(name: str, tied: Path, tmp_path: Path) -> None:
+    """All but the data: each run's plan, on what the run before it will leave."""
+    source, (length, base) = tmp_path / "source", PUBLISHED.get(name, (4096, 1e4))
+    shutil.copytree(tied, source)
+    config = json.loads((source / "config.json").read_text())
+    parameters = {"rope_type": "default", "rope_theta": base}
+    config |= {"max_position_embeddings": length, "rope_parameters": parameters}
+    (source / "config.json").write_text(json.dumps(config))
+    runs = [{**options_of(run), "data": Counting, "device": "cpu"} for run in read(name).runs]
+    asked = training_chain.requests(source, runs, tmp_path, Beside(), called=tmp_path)
+    assert [one.settings.length for one in asked] == [parse_length(run["length"]) for run in runs]
+    last = ropewalk.geometry(tmp_path / str(len(runs) - 1)) if len(runs) > 1 else None
+    if name == "yarn-128k":
+        assert asked[1].plan is not None
+        assert asked[1].plan.factor == 32
+    if name == "prolong-512k":
+        assert last is not None
+        assert (last.trained_length, last.groups[0].base) == (524288, 1.28e8)
+        assert asked[2].plan is None
 
 
 # --- the command --------------------------------------------------------------------------------------------------------
