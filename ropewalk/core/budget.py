@@ -1,4 +1,4 @@
-"""The bytes of a training step, by arithmetic: weights, gradients, AdamW, what is kept for the backward pass, one layer's work.
+"""The bytes of a training step, by arithmetic: weights, gradients, AdamW, kept activations, one layer's work.
 
 Symbols: T tokens of one forward pass (rows times window), h hidden, f intermediate, q and k the widths of queries and keys
 (heads times their size), V vocabulary, L layers, a bytes of an activation (4, or 2 under autocast), r bytes of the residual
@@ -185,7 +185,7 @@ def budget(sizes: Sizes, training: Training, tokens: int, *, runtime: int = RUNT
         below += tokens * own if checkpointed else tokens * saved + copies
         work = tokens * (again + more) + flying
         moments.append((whole if training.accumulated else after, below + always, work))
-    # The head runs while everything is kept; the embedding's own gradient is made last, beside the head's where they are tied.
+    # The head runs while everything is kept; the embedding's own gradient is made last, beside a tied head's.
     moments[0] = (moments[0][0], below + always, moments[0][2])
     moments.append((whole, always, 4 * sizes.embedding_parameters if counted.ends else 0))
     gradients, kept, work = max(moments, key=sum)
@@ -203,7 +203,7 @@ def _head(sizes: Sizes, training: Training, tokens: int) -> int:
     rows = 4 * tokens * sizes.hidden * 5
     # torch's operator takes chunks whose logits are as large as its input, to the next power of two.
     chunk = tokens / math.ceil(sizes.vocabulary / sizes.hidden)
-    size = 2 ** math.ceil(math.log2(max(1.0, chunk)))
+    size: int = 1 << math.ceil(math.log2(max(1.0, chunk)))
     return rows + 4 * size * sizes.vocabulary
 
 

@@ -1,8 +1,8 @@
 """A transformers config dict to `Sizes`: what the arithmetic of memory needs of a dense model.
 
-Only families whose layer is the one that the arithmetic counts: a norm, attention, a norm, an MLP. Experts, recurrent layers,
-layers with four norms, and families that were not looked at are refused by name, because a wrong number of bytes would
-refuse a run that fits.
+Only families whose layer is the one that the arithmetic counts: a norm, attention, a norm, an MLP. Experts, recurrent
+layers, layers with four norms, and families that were not looked at are refused by name, because a wrong number of bytes
+would refuse a run that fits.
 """
 
 from collections.abc import Mapping

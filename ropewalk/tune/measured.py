@@ -1,0 +1,215 @@
+"""A training step that is measured: the child process of `longest`.
+
+    python -m ropewalk.tune.measured < JOB      one line of JSON; the answer is one line of JSON
+
+It is the run's own way: the same learner, attention, trainer and optimizer. Two kinds of job:
+
+- `count`: a few layers with random weights, every allocation of one step counted by torch's profiler (on CUDA by its
+  allocator). Counted, not read off the process: what a few layers take is less than what an allocator's habits change.
+- `step`: the whole model with its weights, and the resident memory of the process.
+
+The step that counts is the second one, as AdamW's moments are there from then on; the first is short. A step of several
+passes has a short pass first, which leaves the gradients that every later pass finds.
+
+Rows hold random ids. What a step costs does not depend on them.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
+
+from ropewalk.core.progress import Progress
+from ropewalk.data.rows import Row, make_row
+from ropewalk.hosts import folder, live
+from ropewalk.hosts.watched import job_of_child, own_now, own_peak
+from ropewalk.tune.arguments import arguments
+from ropewalk.tune.attention import StageAttention
+from ropewalk.tune.batches import Rows
+from ropewalk.tune.recipes import num_trained
+from ropewalk.tune.run import Job, accumulation_in_order
+from ropewalk.tune.settings import Settings, Stage
+from ropewalk.tune.trainer import Tuner
+
+SHORT = 16
+"""Tokens of the passes that are not measured."""
+
+
+class Filler:
+    """Random rows: short ones, and at the end of the run those of one pass at the window."""
+
+    positions, packed = "full", False
+
+    def __init__(self, *, window: int, short: int, num_rows: int, vocabulary: int) -> None:
+        self.window, self.short, self.num_rows, self.vocabulary = window, short, num_rows, vocabulary
+
+    def row(self, index: int) -> Row:
+        """Row `index`."""
+        size = min(SHORT, self.window) if index < self.short else self.window
+        ids = np.random.default_rng(index).integers(0, self.vocabulary, size)
+        return make_row([(ids, np.ones(size, dtype=np.bool_))])
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+
+class Unsaved(Tuner):
+    """Leaves no state behind."""
+
+    def save_state(self, *, fault: str | None = None) -> None:
+        """Nothing."""
+
+
+class Second(TrainerCallback):  # type: ignore[misc]
+    """What the second step takes: seconds, and with `counted` bytes above what is there before it."""
+
+    def __init__(self, model: nn.Module, *, counted: bool) -> None:
+        self.model, self.counted, self.seconds, self.step_bytes, self.before, self.runtime = model, counted, 0.0, 0, 0, 0
+        self.watched: Any = None
+        self.cuda = next(model.parameters()).is_cuda
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
+        """Gradients of the first step are gone, the moments are there."""
+        if state.global_step != 1:
+            return
+        moments = [t for fields in optimizer.state.values() for t in fields.values() if isinstance(t, torch.Tensor)]
+        held = {id(t): t.numel() * t.element_size() for t in (*self.model.parameters(), *moments)}
+        self.before = sum(held.values())
+        # What a step leaves behind: libraries, and what the allocator does not give back.
+        self.runtime = own_now() - self.before
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        elif self.counted:
+            self.watched = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+            self.watched.__enter__()
+        self.seconds = -time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After the optimizer's step."""
+        if state.global_step != 2:
+            return
+        self.seconds += time.perf_counter()
+        if self.cuda:
+            self.step_bytes = torch.cuda.max_memory_allocated() - self.before
+        elif self.watched is not None:
+            self.watched.__exit__(None, None, None)
+            self.step_bytes = peak_of(self.watched)
+
+
+def peak_of(watched: Any) -> int:
+    """Most bytes that were allocated at one time while a profile was taken."""
+    now = top = 0
+    events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        top = max(top, now)
+    return top
+
+
+def shallow(path: Path, num_layers: int, *, dtype: torch.dtype) -> Any:
+    """The model of a folder's config with its first layers alone, and random weights."""
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    text = config.get_text_config(decoder=True)
+    whole = text.num_hidden_layers
+    for name, value in list(vars(text).items()):
+        if isinstance(value, list) and len(value) == whole:
+            setattr(text, name, value[:num_layers])
+    text.num_hidden_layers = num_layers
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(text, dtype=dtype, attn_implementation="sdpa")
+
+
+def measured(job: Mapping[str, Any], *, num_layers: int | None, window: int, counted: bool) -> dict[str, Any]:
+    """One measurement: `window` tokens, all layers or the first few."""
+    path, device = Path(job["source"]), torch.device(job["device"])
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(min(1.0, job["limit_bytes"] / torch.cuda.mem_get_info(device)[1]), device)
+    given = {**job["settings"], "length": max(window, SHORT), "stages": (Stage(window=window, steps=2),)}
+    settings = Settings(**given)
+    held = torch.bfloat16 if job["bfloat16"] and settings.recipe != "full" else torch.float32
+    if num_layers is None:
+        model, _ = live.build(path, path, dtype=held, device=device, four_bits=settings.recipe == "qlora")
+    else:
+        model = shallow(path, num_layers, dtype=held).to(device)
+    passes = settings.accumulate * settings.batch_size
+    stream = Filler(
+        window=window, short=2 * passes - settings.batch_size, num_rows=2 * passes,
+        vocabulary=int(model.get_input_embeddings().weight.shape[0]),
+    )  # fmt: skip
+    checkpoint = folder.open_checkpoint(path)
+    run = Job(
+        checkpoint=checkpoint, source=str(path), plan=None, geometry=folder.geometry_of(checkpoint), settings=settings,
+        streams=[stream], device=device, bfloat16=job["bfloat16"], progress=Progress(patience_seconds=float("inf")),
+    )  # fmt: skip
+    with StageAttention(model, settings) as attention, tempfile.TemporaryDirectory() as away:
+        learner = run._dressed(model)
+        second = Second(learner, counted=counted)
+        args = arguments(settings, Path(away), device=device.type, bfloat16=job["bfloat16"])
+        tuner = Unsaved(learner, args, Rows(settings, [stream]), states=Path(away) / "states", callbacks=[attention, second])
+        with accumulation_in_order():
+            tuner.go()
+    layers = num_layers if num_layers is not None else checkpoint_layers(path)
+    return {
+        "num_layers": layers, "window": window, "tokens": window * settings.batch_size, "seconds": second.seconds,
+        "trained": num_trained(learner)[0], "held_bytes": second.before, "step_bytes": second.step_bytes,
+        "runtime_bytes": second.runtime,
+    }  # fmt: skip
+
+
+def checkpoint_layers(path: Path) -> int:
+    """Layers of the whole model."""
+    return folder.geometry_of(folder.open_checkpoint(path)).num_layers
+
+
+def counts(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Small depths and lengths: lengths double until the bytes of a token are constant, so that what does not grow with
+    the text (a chunk of logits) is no longer the peak."""
+    few, more = job["depths"]
+    window = job["window"]
+    found = [measured(job, num_layers=few, window=window << power, counted=True) for power in (0, 1, 2)]
+    while not even(found[-3:]) and found[-1]["window"] < job["longest_window"]:
+        found.append(measured(job, num_layers=few, window=2 * found[-1]["window"], counted=True))
+    kept = found[-2:]
+    return [*found, *(measured(job, num_layers=more, window=one["window"], counted=True) for one in kept)]
+
+
+def even(three: list[dict[str, Any]], share: float = 0.02) -> bool:
+    """Whether three lengths lie on a line."""
+    (a, b, c) = ((one["tokens"], one["held_bytes"] + one["step_bytes"]) for one in three)
+    first, second = (b[1] - a[1]) / (b[0] - a[0]), (c[1] - b[1]) / (c[0] - b[0])
+    return bool(abs(second - first) <= share * abs(second))
+
+
+def main() -> int:
+    """Does a job and says what it found, or what went wrong."""
+    job = job_of_child()
+    try:
+        if job["kind"] == "count":
+            found: dict[str, Any] = {"measured": counts(job)}
+        else:
+            found = {"measured": [measured(job, num_layers=None, window=job["window"], counted=False)]}
+    except (RuntimeError, MemoryError, ValueError) as error:
+        text = "out of memory" if isinstance(error, MemoryError | torch.OutOfMemoryError) else str(error)
+        found = {"error": text.strip().partition("\n")[0] or type(error).__name__}
+    print(json.dumps({**found, "resident_bytes": own_peak()}), file=sys.stdout)
+    return 1 if "error" in found else 0
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as a job holds them: what does not matter to memory is left out, and several passes are two."""
+    chosen = replace(settings, positions="full", accumulate=min(settings.accumulate, 2)).to_dict()
+    return {name: value for name, value in chosen.items() if name not in ("length", "stages")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
