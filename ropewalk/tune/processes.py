@@ -80,7 +80,7 @@ def joined(device: Any) -> Processes:
             )
     if count == 1:
         return Processes()
-    from accelerate import PartialState
+    from accelerate import PartialState  # type: ignore[import-untyped]
 
     state = PartialState(cpu=torch.device(device).type == "cpu")
     return Processes(count=state.num_processes, rank=state.process_index, device=state.device)
