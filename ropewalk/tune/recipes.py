@@ -72,8 +72,8 @@ def _check_prefix(model: Any) -> None:
         model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
     except RuntimeError as error:
         raise UnsupportedError(
-            f"{type(model).__name__} keeps keys and values of a shape that a prefix is not known for ({error}); say --recipe "
-            "longlora"
+            f"{type(model).__name__} keeps keys and values of a shape that a prefix is not known for ({error}); say "
+            "--recipe longlora"
         ) from error
 
 

@@ -23,8 +23,8 @@ CONFIG, ADAPTER = "config.json", "adapter_config.json"
 PLANNED = "base"
 """The folder inside an adapter folder of ours that has the base with the plan on: configuration, tokenizer, weights."""
 BASE = "ropewalk_base"
-"""The key of that folder's config.json: `{"source", "fingerprint", "revision", "tuning"}`, where the base came from (with its
-commit, from the hub) and what its adapter was trained by."""
+"""The key of that folder's config.json: `{"source", "fingerprint", "revision", "tuning"}`, where the base came from (its
+commit too, from the hub) and what its adapter was trained by."""
 LARGEST_JSON = 64 * 1024 * 1024
 """Bytes of the largest JSON file that is read: tokenizers have some tens of megabytes, a config some kilobytes."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -87,6 +87,15 @@ def geometry_of(checkpoint: Checkpoint) -> Geometry:
     if checkpoint.kind == "adapter" and not checkpoint.is_own_adapter:
         raise adapter_refused(checkpoint)
     return transformers.read(checkpoint.config)
+
+
+def shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a folder's safetensors files, by name."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name in checkpoint.weights:
+        if name.endswith(".safetensors"):
+            found |= weights.shapes(checkpoint.path / name)
+    return found
 
 
 def adapter_refused(checkpoint: Checkpoint) -> UnsupportedError:

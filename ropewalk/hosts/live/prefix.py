@@ -11,6 +11,7 @@ length - P tokens fills a plan. Masks get room for the prefix, which every token
 Given up: caches of a fixed size, which have no room for it, and saving the model: the folder it came from is its form.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,9 +33,9 @@ class Prefix:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """The decoder's arguments with the prefix in its cache."""
-        given = kwargs.get("input_ids")
-        given = given if given is not None else kwargs.get("inputs_embeds", args[0] if args else None)
-        assert given is not None, "a decoder reads input_ids or inputs_embeds"
+        # Some families call their decoder with token ids by place.
+        kwargs = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
+        given = next(one for one in (kwargs.get("input_ids"), kwargs.get("inputs_embeds")) if one is not None)
         past = kwargs.get("past_key_values")
         if past is None or past.get_seq_length() == 0:
             past = self._filled(past, given.shape[0])
@@ -44,7 +45,7 @@ class Prefix:
         mask = kwargs.get("attention_mask")
         if mask is not None:
             told["attention_mask"] = self._mask(mask)
-        return args, told
+        return (), told
 
     def _filled(self, cache: Any, batch: int) -> Any:
         """A cache that has the prefix and nothing else."""
