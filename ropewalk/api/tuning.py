@@ -10,6 +10,7 @@ from typing import Any
 
 from ropewalk.api.checkpoints import need
 from ropewalk.api.training_data import rows_made, rows_of
+from ropewalk.api.training_disk import check_disk
 from ropewalk.api.training_request import Request, known_settings, request
 from ropewalk.core.errors import InputError, OutputError, near
 from ropewalk.core.geometry import Lineage
@@ -114,6 +115,8 @@ def _begun(
     if opened is None:
         check_run(out, force=force, resume=resume)
         check_apart(out, asked.checkpoint.path)
+        if not resume:
+            check_disk(out, [asked], force=force)
     for note in asked.notes:
         beside.progress.say(note)
     with beside.progress.task("reading the data"):
@@ -253,6 +256,13 @@ def preset(given: str) -> Any:
     from ropewalk.tune.presets import read
 
     return read(given)
+
+
+def preset_runs(given: str | None, said: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The options of each run of a preset, or of one run without a preset, and over them what is `said` besides."""
+    from ropewalk.tune.presets import over, read
+
+    return [over(run, said) for run in (read(given).runs if given else ({},))]
 
 
 def preset_names() -> list[str]:

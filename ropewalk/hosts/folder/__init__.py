@@ -2,7 +2,7 @@
 
 from ropewalk.hosts.folder.adapter import base_of, check_mergeable, name_base
 from ropewalk.hosts.folder.adapter import findings as adapter_findings
-from ropewalk.hosts.folder.checkpoint import Checkpoint, adapter_refused, geometry_of, open_checkpoint, read_json
+from ropewalk.hosts.folder.checkpoint import Checkpoint, adapter_refused, geometry_of, open_checkpoint, read_json, shapes
 from ropewalk.hosts.folder.extended import write_extended
 from ropewalk.hosts.folder.facts import gather, tokenizer_config
 from ropewalk.hosts.folder.mended import write_mended
@@ -22,6 +22,7 @@ __all__ = [
     "name_base",
     "open_checkpoint",
     "read_json",
+    "shapes",
     "tokenizer_config",
     "write_end",
     "write_extended",

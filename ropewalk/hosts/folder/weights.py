@@ -174,6 +174,14 @@ def dtypes(path: Path) -> dict[str, str]:
     }
 
 
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Tensor name to shape, from the header of a safetensors file. Raises `SourceError` where it is damaged."""
+    header, _ = _read_header(path, path.stat().st_size)
+    return {
+        name: tuple(tensor["shape"]) for name, tensor in header.items() if isinstance(tensor, Mapping) and "dtype" in tensor
+    }
+
+
 def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     """The header, and the byte at which the tensors start."""
     # A buffer would read on into the tensors.
