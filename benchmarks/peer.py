@@ -25,7 +25,8 @@ class Peer:
             [str(python), "-E", "-s", str(SCRIPTS / f"{name}_peer.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self.words, env=environment, text=True,
         )  # fmt: skip
-        self.version = str(self._ask(json.dumps(job))["version"])
+        self.first = self._ask(json.dumps(job))
+        self.version = str(self.first["version"])
 
     def run(self, part: str = "all") -> dict[str, Any]:
         """`seconds`, `cpu_seconds` and what was `said` to each question."""
