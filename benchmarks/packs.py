@@ -6,8 +6,8 @@
 
 TRL packs the documents itself (`packing=True`, best fit decreasing, its default); ours is given the rows that it made, so
 both train on the same ids in the same order, with the same seed, optimizer and precision, every layer checkpointed. Steps
-are taken in turn; the first of each is not counted. In float32 the losses of all steps are to agree to 1e-5. Processor seconds
-are told beside seconds: they say what a step costs on a busy machine too.
+are taken in turn; the first of each is not counted. In float32 the losses of all steps are to agree to 1e-5. Processor
+seconds are told beside seconds: they say what a step costs on a busy machine too.
 
 What TRL's attention is given on a CPU is told: with positions that begin anew at each document and no mask, transformers
 makes a dense mask of T x T booleans, and `scaled_dot_product_attention` computes all of it. TRL documents packing for

@@ -86,7 +86,8 @@ def rung(args: argparse.Namespace, who: str, length: int, ids: list[int]) -> dic
         raise SystemExit(f"{who} at {length} failed:\n{done.words}")
     row = {
         "who": who, "length": length, "fits": done.fits, "ended": done.ended, "peak_bytes": done.peak_bytes,
-        "seconds": done.answer.get("seconds"), "cpu_seconds": done.answer.get("cpu_seconds"), "loss": done.answer.get("loss"), "wall_seconds": round(done.seconds, 1),
+        "wall_seconds": round(done.seconds, 1),
+        **{name: done.answer.get(name) for name in ("seconds", "cpu_seconds", "loss")},
     }  # fmt: skip
     KEPT.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(row) + "\n", encoding="utf-8")
