@@ -3,9 +3,9 @@
     PYTHON training_peer.py < JOB     one line of JSON; then a step for each line on stdin; each answers with one line
 
 It imports nothing of ours, so that a peer's environment needs its own packages alone. `who` is `hf`, `hf-checkpointed`,
-`trl` or `trl-packed`; the last takes documents and packs them itself (best fit decreasing, its default), eight to a
-row where they are of one size. Everything is the peer's default but what makes the runs comparable: the ids, the seed, float32 or
-bfloat16 as asked, AdamW without decay, a constant rate, one row a step, the CPU.
+`trl` or `trl-packed`; the last takes documents and packs them itself (best fit decreasing, its default). Everything is the
+peer's default but what makes the runs comparable: the ids, the seed, float32 or bfloat16 as asked, AdamW without decay, a
+constant rate, one row a step, the CPU.
 
 Steps wait for a line on stdin, so that peers take turns: the callback that waits comes before a step and its seconds are not
 counted. What the packed peer gives its attention is told: whether a mask came, its shape and bytes, and which function.
