@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ropewalk.api.training_data import FOLDER, is_prepared, prepared, streams_of
+from ropewalk.api.training_disk import check_disk
 from ropewalk.api.training_request import Request
 from ropewalk.api.tuning import Beside, asked_for, check_apart, check_together, finished_card, run_one
 from ropewalk.core.errors import InputError, RopewalkError
@@ -99,6 +100,8 @@ def _checked(
     """Every run, checked with its data. First the options of all, which takes no time; then the data."""
     asked = requests(source, runs, scratch, beside, called=final / LINKS)
     check_apart(final, asked[0].checkpoint.path)
+    if not resume:
+        check_disk(final, asked, force=True)
     links: list[Link] = []
     for number, (said, one) in enumerate(zip(runs, asked, strict=True), 1):
         with _in_run(number, len(runs)), beside.progress.task(f"reading the data of run {number}"):

@@ -15,6 +15,7 @@ from typing import Any
 
 from ropewalk.api import provenance
 from ropewalk.api.checkpoints import check_frozen, plan_to_write
+from ropewalk.api.training_memory import check_fits
 from ropewalk.core.errors import InputError, LengthError, near
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import Method, find
@@ -114,7 +115,7 @@ def request(
     Raises `InputError` and its kind for what cannot run, `HostError` for a plan that no config says.
     """
     from ropewalk.hosts import folder, live
-    from ropewalk.tune import recipes
+    from ropewalk.tune import combinations, recipes
 
     tokens = parse_length(length)
     checkpoint = folder.open_checkpoint(source, weights=not stand_in)
@@ -125,13 +126,18 @@ def request(
     recipes.refuse(chosen.recipe)
     plan, start, notes = _planned(source, checkpoint, reads, method, tokens, lineage=lineage, freeze=freeze)
     folder.check_start(checkpoint, plan, length=tokens, geometry=start)
-    target, stretched = live.choose_device(device), plan is not None or reads.lineage == "runtime"
+    notes += _notes(chosen, stretched=plan is not None or reads.lineage == "runtime")
+    target = live.choose_device(device)
     _check_machine(chosen, start, target.type)
-    return Request(
+    check_fits(checkpoint.config, chosen, target, bfloat16=_bfloat16(dtype, target))
+    made = Request(
         source=source, checkpoint=checkpoint, settings=chosen, plan=plan, start=start, reads=reads, device=target,
-        bfloat16=_bfloat16(dtype, target), merge=merge, notes=(*notes, *_notes(chosen, stretched=stretched)),
+        bfloat16=_bfloat16(dtype, target), merge=merge, notes=(*notes, *_unused(chosen, settings)),
         config={**chosen.to_dict(), "source": str(source), "merge": merge, "lineage": lineage, **(more or {})},
     )  # fmt: skip
+    # What the data have to do with is checked again when they are read, which may take an hour.
+    combinations.check(chosen, plan=made.kind, switch=made.switch, merge=merge)
+    return made
 
 
 def options_of(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,6 +262,22 @@ def _notes(settings: Any, *, stretched: bool) -> list[str]:
             f"{settings.length}; --positions pose trains them on short rows"
         )
     return notes
+
+
+def _unused(settings: Any, given: Mapping[str, Any]) -> list[str]:
+    """Settings that were given and do nothing beside the others."""
+    adapters = settings.recipe not in ("full", "prefix")
+    needed = {
+        "chunks": (settings.positions == "pose", "positions pose"),
+        "group": (settings.attention == "s2", "attention s2"),
+        "pattern": (settings.attention == "s2", "attention s2"),
+        "wrap": (settings.attention == "s2", "attention s2"),
+        "rank": (adapters, "a recipe with adapters, such as longlora"),
+        "alpha": (adapters, "a recipe with adapters, such as longlora"),
+        "dropout": (adapters, "a recipe with adapters, such as longlora"),
+        "num_virtual_tokens": (settings.recipe == "prefix", "recipe prefix"),
+    }
+    return [f"{name} does nothing without {what}" for name, (used, what) in needed.items() if name in given and not used]
 
 
 def _check_machine(settings: Any, found: Geometry, device: str) -> None:

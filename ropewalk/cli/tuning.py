@@ -1,9 +1,11 @@
 """`tune`: training with a plan on, and an adapter folder as a full checkpoint."""
 
 import argparse
+import os
 import sys
 from typing import Any
 
+from ropewalk.cli.longest import add_longest, run_longest
 from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, print_card, print_json
 
 OWN = (
@@ -32,6 +34,7 @@ def add_tune(verbs: Any) -> None:
     _add_training(parser)
     _add_attention(parser)
     _add_machine(parser)
+    add_longest(parser)
     parser.add_argument("--merge", action="store_true", default=None, help="write whole weights where an adapter is trained")
     parser.add_argument("--resume", action="store_true", help="go on from the newest state; the same result as unbroken")
     parser.add_argument("--force", action="store_true", help="start anew in a run folder that is there")
@@ -67,21 +70,30 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def _add_attention(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", help="while training: full, s2, own (the model's, one document a row; default full)")
-    parser.add_argument("--group", type=_group, help="of s2: tokens, or a share of the row (default 0.25)")
+    parser.add_argument("--group", type=_group, help="of s2: tokens, or a share of a stage's rows (default 0.25)")
     parser.add_argument("--pattern", help="of s2: heads, layers, unshifted, shifted (default heads)")
     parser.add_argument("--wrap", help="of s2: separate, swap, or rolled, which leaks the future (default separate)")
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-every", type=int, metavar="N", help="layers between saved activations, 0 saves all")
+    parser.add_argument("--checkpoint", help="what such layers run again: whole, or selective, all but attention")
     parser.add_argument("--offload", action="store_true", default=None, help="keep saved activations in main memory")
     parser.add_argument("--save-every", type=int, metavar="N", help="steps between saved states (default 50)")
     parser.add_argument("--device", help="auto, cpu, cuda, ... (default auto)")
     parser.add_argument("--dtype", help="auto, float32 or bfloat16 (default auto)")
     parser.add_argument("--report-to", metavar="NAMES", help="trackers of transformers: tensorboard, wandb, ...")
+    parser.add_argument("--push-to-hub", metavar="REPO", help="upload the result at the end, such as to me/my-model")
     parser.add_argument("--validate", nargs="+", metavar="FILE", help="texts to score while training, by the bare model")
     parser.add_argument("--validate-lengths", metavar="LENGTHS", help="such as 1k,4k (default: --length)")
     parser.add_argument("--validate-every", type=int, metavar="N", help="steps (default: at the end only)")
+
+
+def _passed_on(args: argparse.Namespace) -> dict[str, Any]:
+    """What goes to transformers' own training arguments."""
+    trackers = {"report_to": args.report_to.split(",")} if args.report_to else {}
+    upload = {"push_to_hub": True, "hub_model_id": args.push_to_hub} if args.push_to_hub else {}
+    return trackers | upload
 
 
 def _group(text: str) -> int | float:
@@ -99,6 +111,8 @@ def run_tune(args: argparse.Namespace) -> int:
 
     if args.preset == "help":
         return _presets(args)
+    if args.longest or args.memory:
+        return run_longest(args, _for_memory(args))
     for name, value in (("a SOURCE", args.source), ("--out DIR", args.out)):
         if value is None:
             raise InputError(
@@ -106,28 +120,31 @@ def run_tune(args: argparse.Namespace) -> int:
             )
     if args.merge and args.data is None and args.steps is None and args.preset is None:
         return _merged(args, merge(args.source, args.out, force=args.force, dtype=args.dtype or "float32"))
+    if args.validate is None and (args.validate_lengths or args.validate_every):
+        raise InputError("--validate-lengths and --validate-every are of held-out texts; give these with --validate FILE")
     runs = _runs(args)
     asked = args.validate_lengths or ",".join(str(run["length"]) for run in runs)
     lengths = [parse_length(text) for text in asked.split(",")]
     one, several = (options_of(runs[0]), None) if len(runs) == 1 else ({}, [options_of(run) for run in runs])
     card = tune(
         args.source, out=args.out, runs=several,
-        arguments={"report_to": args.report_to.split(",")} if args.report_to else None,
+        arguments=_passed_on(args),
         scorer=None if args.validate is None else held_out(args.validate, args.source, max(lengths)),
         validate_lengths=lengths if args.validate_lengths else (), validate_every=args.validate_every or 0,
         force=args.force, resume=args.resume, progress=Progress(), **one,
     )  # fmt: skip
-    return print_card(card, args)
+    # Of several processes the first one speaks.
+    return print_card(card, args) if os.environ.get("RANK", "0") == "0" else 0
 
 
 def _runs(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The options of each run: the preset's, and over them what the command line says."""
-    from ropewalk.api.tuning import preset, settings_of
+    from ropewalk.api.tuning import preset_runs, settings_of
     from ropewalk.core.errors import InputError
 
     named = vars(args)
     said = {key: named[key] for key in (*settings_of(), *OWN) if named.get(key) is not None}
-    runs = [{**run, **said} for run in (preset(args.preset).runs if args.preset else ({},))]
+    runs = preset_runs(args.preset, said)
     given = args.data or []
     if len(given) not in (0, 1, len(runs)):
         raise InputError(f"--data is given {len(given)} times for {len(runs)} runs; give it once for all, or once for each")
@@ -140,6 +157,16 @@ def _runs(args: argparse.Namespace) -> list[dict[str, Any]]:
                 f"{where}tune needs --data with texts, --length such as 16k, and --steps; or --merge and an adapter folder"
             )
     return runs
+
+
+def _for_memory(args: argparse.Namespace) -> dict[str, Any]:
+    """Settings of the training as far as memory goes: the preset's, and over them what the command line says."""
+    from ropewalk.api.tuning import preset, settings_of
+
+    runs = preset(args.preset).runs if args.preset else ({},)
+    said = {key: value for run in runs[-1:] for key, value in run.items()}
+    said |= {key: value for key, value in vars(args).items() if value is not None}
+    return {key: said[key] for key in (*settings_of(), "device", "dtype") if said.get(key) is not None}
 
 
 def _presets(args: argparse.Namespace) -> int:

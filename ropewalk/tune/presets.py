@@ -56,8 +56,15 @@ def read(given: str) -> Preset:
         raise InputError(f"the preset {given} has runs that are no tables; write [[runs]] above the lines of each")
     for table in (said, *tables):
         _check(given, table)
-    runs = tuple(_placed({**said, **table}, folder) for table in tables)
+    runs = tuple(_placed(over(said, table), folder) for table in tables)
     return Preset(name=path.stem, source=str(source).strip(), runs=runs)
+
+
+def over(said: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with others over them. A curriculum takes the place of steps and window, and they of a curriculum."""
+    replaced = {"curriculum"} if {"steps", "window"} & more.keys() else set()
+    replaced |= {"steps", "window"} if "curriculum" in more else set()
+    return {**{key: value for key, value in said.items() if key not in replaced}, **more}
 
 
 def _check(given: str, said: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from ropewalk.core.errors import InputError
 from ropewalk.core.method import find
 from ropewalk.core.plan import parse_length
 from ropewalk.tune.combinations import OPTIONS, RULES, check, table
-from ropewalk.tune.presets import KEYS, names, read, told
+from ropewalk.tune.presets import KEYS, names, over, read, told
 from ropewalk.tune.settings import ATTENTIONS, POSITIONS, RECIPES, Settings, Stage
 
 
@@ -98,6 +98,15 @@ def test_tables_stand_over_the_lines_above_them(tmp_path: Path) -> None:
     assert first == {"data": [str(tmp_path / "books")], "length": 64, "recipe": "full", "steps": 1}
     assert second["data"] == [f"chat={tmp_path / 'chats/a.jsonl'}", "/texts"]
     assert (second["recipe"], second["steps"], second["prompt_loss"]) == ("lora", 2, True)
+
+
+def test_a_curriculum_takes_the_place_of_steps_and_window(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text('steps = 5\nwindow = 32\n[[runs]]\ncurriculum = "32:1,64:1"\n[[runs]]\n')
+    first, second = read(str(preset)).runs
+    assert first == {"curriculum": "32:1,64:1"}
+    assert over(first, {"steps": 3}) == {"steps": 3}
+    assert over(second, {"seed": 1}) == {"steps": 5, "window": 32, "seed": 1}
 
 
 BROKEN = {

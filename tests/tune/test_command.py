@@ -1,12 +1,15 @@
 """From a command line to a source: tune, verify, measure on texts that a user brings."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from command import Command, snapshot
+from test_resume import dying, killed
 
 import ropewalk
+from ropewalk.tune import state
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,25 @@ WRONG = {
     "offload from the processor": (
         ("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "pi", "--offload", "--device", "cpu"), "offload",
     ),
+    "no texts to validate on": (
+        ("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "pi", "--validate-every", "1"), "--validate FILE",
+    ),
+    "texts too short to validate on": (
+        ("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "pi", "--validate", "SHORT"), "256",
+    ),
+    "lengths that are none": (
+        ("--data", "TEXTS", "--length", "256", "--steps", "1", "--validate", "SHORT", "--validate-lengths", "a,b"), "'a'",
+    ),
+    "a length that is none": (("--data", "TEXTS", "--length", "long", "--steps", "1"), "'long'"),
+    "steps and a curriculum": (
+        ("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "pi", "--curriculum", "64:1"), "leave --steps",
+    ),
+    "a curriculum of no steps": (("--data", "TEXTS", "--length", "256", "--method", "pi", "--curriculum", "64:0"), "steps"),
+    "data twice for one run": (
+        ("--data", "TEXTS", "--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "pi"), "2 times for 1 runs",
+    ),
+    "data of another encoding": (("--data", "LATIN", "--length", "256", "--steps", "1", "--method", "pi"), "latin.txt"),
+    "an unknown method": (("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "jarn"), "yarn"),
     "a stage without steps": (("--data", "TEXTS", "--length", "256", "--curriculum", "4k"), "4k:100"),
 }  # fmt: skip
 
@@ -105,7 +127,41 @@ def test_what_cannot_run_is_one_sentence_and_leaves_nothing(
     name: str, tied: Path, texts: Path, tmp_path: Path, command: Command
 ) -> None:
     arguments, word = WRONG[name]
-    given = [str(texts) if word == "TEXTS" else word for word in arguments]
+    (tmp_path / "latin.txt").write_bytes("café ".encode("latin-1") * 400)
+    (tmp_path / "short.txt").write_text("A few words.")
+    places = {"TEXTS": texts, "LATIN": tmp_path / "latin.txt", "SHORT": tmp_path / "short.txt"}
+    given = [str(places.get(word, word)) for word in arguments]
     before = snapshot(tmp_path)
     assert command("tune", tied, *given, "--out", tmp_path / "out").refused(word)
+    assert snapshot(tmp_path) == before
+
+
+def test_settings_that_do_nothing_are_said(tied: Path, texts: Path, tmp_path: Path, command: Command) -> None:
+    said = command(
+        "tune", tied, "--data", texts, "--length", "256", "--method", "yarn", "--out", tmp_path / "out", *SMALL[:-1], "1",
+        "--group", "64", "--rank", "4", "--chunks", "3",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    for word in ("group does nothing without attention s2", "rank does nothing", "chunks does nothing"):
+        assert word in said.err
+
+
+def test_data_that_changed_are_refused_before_anything_is_made(
+    tied: Path, tmp_path: Path, command: Command, texts: Path
+) -> None:
+    books = tmp_path / "books"
+    shutil.copytree(texts, books)
+    asked = (
+        "tune", tied, "--data", books, "--length", "256", "--method", "yarn", "--out", tmp_path / "out", *SMALL,
+        "--save-every", "1", "--resume",
+    )  # fmt: skip
+
+    def die_in_the_second_state() -> None:
+        dying(state, "_flush", 9)
+        command(*asked)
+
+    assert killed(die_in_the_second_state)
+    (books / "1.txt").write_text("Another book altogether. " * 200)
+    before = snapshot(tmp_path)
+    assert command(*asked).refused("books is not what", "1.txt is changed")
     assert snapshot(tmp_path) == before
