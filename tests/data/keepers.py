@@ -38,7 +38,7 @@ def writer(prompt: str, seed: int) -> str:
         return f"The number of ships that keeper {asked[1]} wrote down is {answer[1]}."
     facts = FACT.findall(prompt)
     if asked[1] == "x":
-        ships = re.findall(r"\d+", prompt.partition("x stands for a number")[2])
+        ships = re.findall(r"(?:answer to it is:|wrote down is) (\d+)", prompt)
         found = [keeper for keeper, number in facts if number in ships]
     else:
         found = [number for keeper, number in facts if keeper == asked[1]]

@@ -88,7 +88,7 @@ def test_a_server_that_is_gone_costs_nothing_that_was_finished(
 ) -> None:  # fmt: skip
     folder, out = documents(tmp_path / "in"), tmp_path / "out"
     line = ["data", folder, "--tokenizer", model, "--length", 1000, "--spans", 4, "--span-tokens", 120, "--timeout", 0.4]
-    server.faults = [None] * 12 + [status(503)] * 50
+    server.faults = [None] * 14 + [status(503)] * 50
     said = command(*line, "--writer", server.url, "--out", out)
     assert (said.code, said.out) == (3, "")
     assert "gave no answer" in said.err
@@ -99,7 +99,7 @@ def test_a_server_that_is_gone_costs_nothing_that_was_finished(
     server.faults = []
     before = len(server.bodies)
     assert command(*line, "--writer", server.url, "--out", out, "--resume").code == 0
-    assert len(server.bodies) - before == 2 * 5
+    assert len(server.bodies) - before == 2 * 6
     assert command(*line, "--writer", server.url, "--out", tmp_path / "whole").code == 0
     assert items(out) == items(tmp_path / "whole")
 

@@ -99,11 +99,21 @@ def knows(word: str, reply: str) -> Reply:
     return lambda prompt, seed: reply if word in prompt else writer(prompt, seed)
 
 
+def vague(prompt: str, seed: int) -> str:
+    """Asks for no keeper in particular, and answers with the first number of ships."""
+    asking = "Write one question" in prompt
+    return "How many ships were seen?" if asking else re.findall(r"down (\d+) ships|$", prompt)[0] or "Not stated."
+
+
 @pytest.mark.parametrize(
     ("write", "reason"),
     [
         (knows("Write one question", "Ships were seen."), "question: not a question"),
         (knows("Write one question", "How many ships are in the text?"), "question: speaks of the lines it was made from"),
+        (
+            knows("Write one question", "What is the meaning of this sentence?"),
+            "question: speaks of the lines it was made from",
+        ),
         (knows("Write one question", ""), "question: nothing was written"),
         (knows("Write one question", "<think>well, ships"), "question: not a question"),
         (knows("Answer the question", "Not stated."), "answer: not stated"),
@@ -112,6 +122,7 @@ def knows(word: str, reply: str) -> Reply:
         (knows("Answer the question", "keeper"), "answer: the question says it"),
         (knows("Somebody asks", "Not stated"), "again: does not agree"),
         (knows("Somebody asks", "He wrote down 77 ships"), "again: does not agree"),
+        (lambda prompt, seed: vague(prompt, seed), "amid: does not agree"),
         (lambda prompt, seed: Written(text="How many", cut=True), "question: cut before its end"),
     ],
 )
@@ -236,7 +247,7 @@ def test_what_is_finished_when_the_writer_fails_stays(tmp_path: Path, at_once: i
     folder, asked = documents(tmp_path / "in"), iter(range(99))
 
     def failing(prompt: str, seed: int) -> str:
-        if next(asked) > 14:
+        if next(asked) > 20:
             raise OSError("the cable")
         return writer(prompt, seed)
 

@@ -1,8 +1,9 @@
 """One span: a question, an answer, the checks, and the question rewritten. Every reply is kept beside its verdict.
 
-An item is kept where the writer, asked again from the span under another wording, agrees with its answer; where it does not
-know the answer from the question alone; and where the text without the span does not give it. The three are asked in the
-order of their price, and what has failed is not asked further.
+An item is kept where the writer, asked again from the span under another wording, agrees with its answer, and once more from
+the span between its neighbours ("What does this mean?" has another answer there); where it does not know the answer from the
+question alone; and where the text without the span does not give it. They are asked in the order of their price, and what
+has failed is not asked further.
 
 Source: question, answer and self-check from a chunk with the whole document as context: Xiong et al., Effective Long-Context
 Scaling (arXiv:2309.16039), 4.3. Rewriting: Yu et al., MetaMath (arXiv:2309.12284), 3.2 (rephrasing), 3.3 (self-verification
@@ -145,6 +146,11 @@ class Drafts:
         row["f1"] = round(f1(answer, again), 4)
         if self._unstated(again) or not agree(answer, again, threshold):
             raise DroppedError("again: does not agree")
+        amid = self._amid(span)
+        if amid != self._lines(span):
+            found = self._say(row, "amid", "again", text=amid, question=question)
+            if self._unstated(found) or not agree(answer, found, threshold):
+                raise DroppedError("amid: does not agree")
         alone = self._say(row, "alone", "alone", question=question)
         if gives_away(alone, question, answer, threshold):
             raise DroppedError("alone: known by heart")
@@ -159,6 +165,14 @@ class Drafts:
 
     def _lines(self, span: Span) -> str:
         return self.contexts.texts.items[span.text].content[span.low : span.high]
+
+    def _amid(self, span: Span) -> str:
+        """A span between its neighbours, each twice as long as it: what a vague question does not find its way in."""
+        texts, width = self.contexts.texts, 2 * (span.high - span.low)
+        edges = texts.edges(span.text)
+        inside = edges[(edges >= span.low - width) & (edges <= span.high + width)].tolist()
+        low, high = min([*inside, span.low]), max([*inside, span.high])
+        return texts.items[span.text].content[low:high].strip()
 
     def _unstated(self, line: str) -> bool:
         said = " ".join(words(line))

@@ -59,7 +59,8 @@ LABEL = re.compile(
 )
 THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 POINTING = re.compile(
-    r"\b(?:the|this|these|that|those|first|last|given) (?:lines?|passage|text|excerpt|paragraph|author|document)\b"
+    r"\b(?:the|this|these|that|those|first|last|given) (?:lines?|passage|text|excerpt|paragraph|author|document|question)\b"
+    r"|\b(?:this|these|that|those|given) (?:sentences?|statements?|quotes?|phrases?|words?|context|story)\b"
     r"|\b(?:mentioned|described|given|stated|shown) (?:above|below|here)\b",
     re.IGNORECASE,
 )
