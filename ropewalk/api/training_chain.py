@@ -154,9 +154,23 @@ def _with_data(
             progress=beside.progress,
         )  # fmt: skip
         options = {}
-    found = streams_of(made, tokenizer, asked.settings, options=options, progress=beside.progress, apart=asked.apart)
+    found = streams_of(
+        made, tokenizer, asked.settings, options=options, progress=beside.progress, apart=asked.apart, before=_read(before)
+    )
     check_together(asked, found.streams, beside.progress)
     return Link(number=number, said=said, asked=asked, documents=found.documents)
+
+
+def _read(links: Sequence[Link]) -> Any:
+    """What these runs read, so that the next one goes on behind it."""
+    from ropewalk.tune.batches import Before
+
+    before = Before()
+    for link in links:
+        given = link.said["data"]
+        source = given if callable(given) else link.documents[0]["sha256"]
+        before = before.then(source, link.asked.settings, apart=link.asked.apart)
+    return before
 
 
 def _linked(number: int, given: Any, options: Mapping[str, Any], before: Sequence[Link], rows: Path) -> None:
@@ -227,7 +241,10 @@ def _trained(source: str | Path, links: Sequence[Link], run: Run, beside: Beside
         beside.progress.say(f"run {link.number} of {len(links)}: {words}")
         with _in_run(link.number, len(links)):
             around = beside if last else beside.of_a_link()
-            card = run_one(here, options, out=out, beside=around, resume=True, opened=run if last else None)
+            card = run_one(
+                here, options, out=out, beside=around, resume=True, opened=run if last else None,
+                before=_read(links[: link.number - 1]),
+            )  # fmt: skip
         if not last:
             others = [one for one in run.card.links if one["run"] != link.number]
             run.card.links = [*others, _told_link(link, card, out, here)]

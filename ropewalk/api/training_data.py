@@ -45,16 +45,16 @@ class Rows:
 
 def rows_of(
     given: Any, source: Path, settings: Any, geometry: Geometry, *, out: Path, options: Mapping[str, Any], resume: bool,
-    progress: Progress, apart: bool = False,
+    progress: Progress, apart: bool = False, before: Any = None,
 ) -> Rows:  # fmt: skip
-    """The rows of a run, `apart` with one document in each.
+    """The rows of a run, `apart` with one document in each; `before` is what earlier runs of its chain have read.
 
     Raises `InputError` and its kin for whatever is wrong with the data, before the run folder is made.
 
     Files are prepared beside `out` and moved into it by `Rows.moved`; a resumed run looks whether they are what they were.
     """
     if callable(given) or is_prepared(given):
-        return streams_of(given, source, settings, options=options, progress=progress, apart=apart)
+        return streams_of(given, source, settings, options=options, progress=progress, apart=apart, before=before)
     inside, beside = out / FOLDER, out.parent / f".{out.name}.{FOLDER}"
     place = inside if resume and inside.is_dir() else beside
     if not resume:
@@ -72,20 +72,21 @@ def is_prepared(given: Any) -> bool:
 
 
 def streams_of(
-    given: Any, source: Path, settings: Any, *, options: Mapping[str, Any], progress: Progress, apart: bool = False
-) -> Rows:
+    given: Any, source: Path, settings: Any, *, options: Mapping[str, Any], progress: Progress, apart: bool = False,
+    before: Any = None,
+) -> Rows:  # fmt: skip
     """The rows of a callable, or of a folder that `ropewalk data` made."""
     if callable(given):
         from ropewalk.tune import batches
 
-        return Rows(streams=batches.given(given, settings, apart=apart), documents=[], apart=apart)
+        return Rows(streams=batches.given(given, settings, apart=apart, before=before), documents=[], apart=apart)
     folder = Path(_paths(given)[0])
     if options:
         raise InputError(
             f"{folder} is prepared already, and {', '.join(sorted(options))} would change nothing in it; leave that "
             "out, or prepare the data anew with ropewalk data"
         )
-    streams = _opened(folder, settings, apart)
+    streams = _opened(folder, settings, apart, before)
     _same_tokenizer(folder, source, progress)
     return Rows(streams=streams, documents=_told(streams[0], folder), apart=apart)
 
@@ -120,10 +121,10 @@ def _paths(given: Any) -> list[Any]:
     return [given] if isinstance(given, str | Path) else list(given)
 
 
-def _opened(folder: Path, settings: Any, apart: bool) -> list[Any]:
+def _opened(folder: Path, settings: Any, apart: bool, before: Any = None) -> list[Any]:
     from ropewalk.tune import batches
 
-    return [*batches.opened(folder, settings, apart=apart)]
+    return [*batches.opened(folder, settings, apart=apart, before=before)]
 
 
 def _told(stream: Any, folder: Path) -> list[dict[str, Any]]:

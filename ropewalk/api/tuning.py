@@ -82,14 +82,15 @@ def tune(
 
 def run_one(
     source: str | Path, said: Mapping[str, Any], *, out: str | Path, beside: Beside, force: bool = False,
-    resume: bool = False, opened: Run | None = None,
+    resume: bool = False, opened: Run | None = None, before: Any = None,
 ) -> Card:  # fmt: skip
-    """One run, from its options to its folder; into a run folder that is `opened` already where it ends a chain."""
+    """One run, from its options to its folder; into a run folder that is `opened` already where it ends a chain, on rows
+    that come after those that were read `before`."""
     from ropewalk.tune.processes import joined
 
     asked = asked_for(source, said, beside=beside)
     processes = joined(asked.device)
-    made = processes.lead(lambda: _begun(asked, said, out, beside, force=force, resume=resume, opened=opened))
+    made = processes.lead(lambda: _begun(asked, said, out, beside, force=force, resume=resume, opened=opened, before=before))
     if made is None:
         made = _followed(asked, said, out)
         beside = replace(beside, progress=Progress(StringIO()))
@@ -108,6 +109,7 @@ def _begun(
     force: bool,
     resume: bool,
     opened: Run | None,
+    before: Any,
 ) -> tuple[Run, Sequence[Any] | None]:
     """The open run folder and the rows of a run; no rows where it is finished already."""
     from ropewalk.tune.lowered import settle
@@ -123,7 +125,7 @@ def _begun(
         rows = rows_of(
             said["data"], asked.checkpoint.path, asked.settings, asked.reads, out=Path(out),
             options=said.get("data_options", {}), resume=resume, progress=beside.progress,
-            apart=asked.apart,
+            apart=asked.apart, before=before,
         )  # fmt: skip
     try:
         check_together(asked, rows.streams, beside.progress)
@@ -172,10 +174,11 @@ def asked_for(source: str | Path, said: Mapping[str, Any], *, beside: Beside, st
 
 def check_together(asked: Request, streams: Sequence[Any], progress: Progress) -> None:
     """Raises `InputError` for choices that do not go together, now that data are known; says what groups save of them."""
-    from ropewalk.tune import combinations, pairs
+    from ropewalk.tune import batches, combinations, pairs
 
     packed = any(stream.packed for stream in streams)
     combinations.check(asked.settings, plan=asked.kind, switch=asked.switch, packed=packed, merge=asked.merge)
+    batches.Rows(asked.settings, streams)
     for line in pairs.told(asked.settings, streams):
         progress.say(line)
 

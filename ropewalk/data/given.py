@@ -8,6 +8,7 @@ Given up: knowing before the start whether any row is a pack, where the user doe
 first rows are looked at, and a later one is refused where a run needs one document in each.
 """
 
+import copy
 from typing import Any, Protocol
 
 from ropewalk.core.errors import InputError
@@ -43,8 +44,15 @@ class Given:
         self.target_length, self.num_chunks = target_length, num_chunks
         self.apart = apart or positions != "full"
         self._draws = own != positions
+        self._start = 0
         self.packed = self._packed()
         """Whether any row is known to hold more than one document."""
+
+    def onward(self, seed: Seed, start: int) -> "Given":
+        """The same rows at positions drawn from `seed`, counted from row `start`."""
+        other = copy.copy(self)
+        other.seed, other._start = seed, start
+        return other
 
     def _packed(self) -> bool:
         said: Any = getattr(self.rows, "packed", None)
@@ -57,6 +65,7 @@ class Given:
 
     def row(self, index: int) -> Row:
         """Row `index`, the same whenever it is asked for."""
+        index += self._start
         row = self.rows.row(index)
         if self.apart and row.num_documents > 1:
             raise InputError(

@@ -2,10 +2,12 @@
 
 A row is a pure function of (seed, stage, index): its documents come from a permutation drawn for the index's epoch, its
 positions from a generator of the index. So a run that goes on at any index sees what it would have seen, and nobody keeps a
-state. Indices beyond the folder's rows are later epochs, in another order; another stage of a run has an order of its own.
+state. Indices beyond the folder's rows are later epochs, in another order; another stage of a run has an order of its own,
+or goes on where rows of the same length were left (`onward`).
 Whoever reads a stream draws nothing and counts no epochs.
 """
 
+import copy
 import hashlib
 import io
 import json
@@ -49,7 +51,14 @@ class Stream:
             self._rows = np.flatnonzero(pieces[self._first[:-1], 3] - pieces[self._first[:-1], 2] == length)
         self.packed = bool((num_pieces[self._rows] > 1).any())
         """Whether any row holds more than one document."""
+        self._start = 0
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
+
+    def onward(self, seed: Seed, start: int) -> "Stream":
+        """The same rows in the order of `seed`, counted from row `start` of it."""
+        other = copy.copy(self)
+        other.seed, other._start, other._epoch = seed, start, None
+        return other
 
     @classmethod
     def open(
@@ -103,6 +112,7 @@ class Stream:
         """Row `index`, the same whenever it is asked for."""
         if index < 0:
             raise IndexError(f"rows are counted from 0, got {index}")
+        index += self._start
         epoch, at = divmod(index, len(self))
         number = int(self._rows[self._order(epoch)[at]])
         pieces = self._pieces[self._first[number] : self._first[number + 1], 1:].tolist()

@@ -4,12 +4,17 @@ Row i of a run is a pure function of the settings and i, so a resumed run reads 
 Nothing is drawn here and no epoch is counted: the streams do both, each from the run's seed and its stage. What this maps is
 a run's index to a stage and an index in its stream.
 
+No row comes twice before an epoch is over: a stage whose rows are as long as those of an earlier one goes on where that one
+ended, and so does a run of a chain with the data of an earlier run (`Before`). Rows of another length are other rows, in an
+order of their own; what they share with earlier ones is chance.
+
 A batch is as long as the longest text in it: padding that its rows share is cut off, and shorter rows get more.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,27 +48,67 @@ class Stream(Protocol):
     def __len__(self) -> int: ...
 
 
-def opened(folder: Path, settings: Settings, *, apart: bool = False) -> list[Stream]:
-    """A stream of prepared data for each stage, `apart` with one document in a row."""
-    return [
-        stream.Stream.open(
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What the earlier runs of a chain have read."""
+
+    num_stages: int = 0
+    """Of all of them: the next run's stages are counted on from here, so that none repeats another's draws."""
+    read: tuple[tuple[Any, int, int], ...] = ()
+    """A kind of rows, the stage that drew their order, and how many of them were read."""
+
+    def place(self, kind: Any, number: int) -> tuple[int, int]:
+        """For stage `number` of the next run: the stage whose order its rows have, and the first of them that is unread."""
+        known = [(stage, rows) for one, stage, rows in self.read if one == kind]
+        return (known[0][0], sum(rows for _, rows in known)) if known else (self.num_stages + number, 0)
+
+    def then(self, source: Any, settings: Settings, *, apart: bool) -> "Before":
+        """This and one more run, of one process, on the rows of `source`."""
+        read = list(self.read)
+        for number, stage in enumerate(settings.stages):
+            kind = _kind(source, settings, stage.window, apart)
+            first = Before(num_stages=self.num_stages, read=tuple(read)).place(kind, number)[0]
+            read.append((kind, first, stage.steps * settings.batch_size * settings.accumulate))
+        return Before(num_stages=self.num_stages + len(settings.stages), read=tuple(read))
+
+
+def _kind(source: Any, settings: Settings, window: int, apart: bool) -> Any:
+    """What rows have to have in common for one order of them to go on."""
+    return source, window, apart, settings.positions, settings.seed
+
+
+def opened(folder: Path, settings: Settings, *, apart: bool = False, before: Before | None = None) -> list[Stream]:
+    """A stream of prepared data for each stage, `apart` with one document in a row; one for all stages of one window."""
+    found: dict[int, Stream] = {}
+    for number, stage in enumerate(settings.stages):
+        if stage.window in found:
+            continue
+        one = stream.Stream.open(
             folder, seed=(settings.seed, number), length=stage.window, positions=settings.positions,
             target_length=settings.length, num_chunks=settings.chunks, apart=apart,
-        )
-        for number, stage in enumerate(settings.stages)
-    ]  # fmt: skip
+        )  # fmt: skip
+        kind = _kind(one.fingerprint, settings, stage.window, apart)
+        draws, start = (before or Before()).place(kind, number)
+        found[stage.window] = one.onward((settings.seed, draws), start)
+    return [found[stage.window] for stage in settings.stages]
 
 
-def given(make: Callable[[int], GivenRows], settings: Settings, *, apart: bool = False) -> list[Stream]:
-    """A stream of a user's rows for each stage; `make` is called with its window. Rows without positions of their own get
-    those of the settings drawn."""
-    return [
-        Given(
+def given(
+    make: Callable[[int], GivenRows], settings: Settings, *, apart: bool = False, before: Before | None = None
+) -> list[Stream]:
+    """A stream of a user's rows for each stage, one for all stages of one window; `make` is called with it. Rows without
+    positions of their own get those of the settings drawn."""
+    found: dict[int, Stream] = {}
+    for number, stage in enumerate(settings.stages):
+        if stage.window in found:
+            continue
+        one = Given(
             make(stage.window), seed=(settings.seed, number), positions=settings.positions, target_length=settings.length,
             num_chunks=settings.chunks, apart=apart,
-        )
-        for number, stage in enumerate(settings.stages)
-    ]  # fmt: skip
+        )  # fmt: skip
+        draws, start = (before or Before()).place(_kind(make, settings, stage.window, apart), number)
+        found[stage.window] = one.onward((settings.seed, draws), start)
+    return [found[stage.window] for stage in settings.stages]
 
 
 class Rows(Dataset[Row]):
@@ -74,10 +119,16 @@ class Rows(Dataset[Row]):
         if len(streams) != len(settings.stages):
             raise InputError(f"{len(settings.stages)} stages need as many streams of rows, got {len(streams)}")
         per_step = settings.batch_size * settings.accumulate * processes
-        for stage, rows in zip(settings.stages, streams, strict=True):
-            _check_stream(rows, stage.steps * per_step, settings.positions)
         self.settings, self.streams = settings, streams
-        self.ends = np.cumsum([stage.steps * per_step for stage in settings.stages])
+        counts = [stage.steps * per_step for stage in settings.stages]
+        self.ends = np.cumsum(counts)
+        # One stream of several stages goes on.
+        self.starts = [
+            sum(counts[earlier] for earlier in range(number) if streams[earlier] is rows)
+            for number, rows in enumerate(streams)
+        ]
+        for start, count, rows in zip(self.starts, counts, streams, strict=True):
+            _check_stream(rows, start + count, settings.positions)
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -86,7 +137,7 @@ class Rows(Dataset[Row]):
         """The stage of row `index` of the run, and its index in that stage's stream."""
         stage = int(np.searchsorted(self.ends, index, side="right"))
         inside = index - (int(self.ends[stage - 1]) if stage else 0)
-        return stage, inside
+        return stage, self.starts[stage] + inside
 
     def __getitem__(self, index: int) -> Row:
         if not 0 <= index < len(self):
