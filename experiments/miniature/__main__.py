@@ -16,6 +16,7 @@ from experiments.miniature.cells import Cells
 from experiments.miniature.corpus import KINDS, corpus
 from experiments.miniature.page import write
 from experiments.miniature.sizes import SIZES
+from experiments.miniature.smollm2 import asked_of, run
 from experiments.miniature.tables import make
 
 ALL_SEEDS = (0, 1, 2)
@@ -24,7 +25,7 @@ ALL_SEEDS = (0, 1, 2)
 def main() -> int:
     """Makes what is missing of a table and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=["bases", *TABLES])
+    parser.add_argument("table", choices=["bases", *TABLES, "smollm2"])
     parser.add_argument("--seeds", default="0,1,2", help="divided by commas; the page always has all that are there")
     parser.add_argument("--cells", default="", help="a part of the names of the cells to make")
     parser.add_argument("--table-only", action="store_true", help="make nothing, write the page of what is there")
@@ -38,14 +39,18 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     found = corpus(out, sizes, args.inputs, tuple(args.kinds.split(",")))
     cells = Cells(out=out, sizes=sizes, corpus=found, make=not args.table_only, only=args.cells)
-    for seed in [] if args.table_only else map(int, args.seeds.split(",")):
+    if args.table == "smollm2" and not args.table_only:
+        # One training, whatever the seeds.
+        run(asked_of(out, args.inputs.parent))
+    seeds = () if args.table_only or args.table == "smollm2" else tuple(map(int, args.seeds.split(",")))
+    for seed in seeds:
         if args.table == "bases":
             cells.base(seed)
         else:
             make(cells, (seed,), args.table)
         write(replace(cells, make=False), ALL_SEEDS, args.page, args.page.parent / "images")
-    if args.table_only:
-        write(cells, ALL_SEEDS, args.page, args.page.parent / "images")
+    if not seeds:
+        write(replace(cells, make=False), ALL_SEEDS, args.page, args.page.parent / "images")
     print(args.page)
     return 0
 

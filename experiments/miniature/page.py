@@ -8,6 +8,7 @@ from experiments.miniature.arms import TABLES
 from experiments.miniature.cells import Cells
 from experiments.miniature.plots import pictures
 from experiments.miniature.published import PUBLISHED
+from experiments.miniature.smollm2 import TABLE
 from experiments.miniature.tables import begun, section
 
 INTRODUCTION = """# The papers in miniature
@@ -62,10 +63,10 @@ def write(cells: Cells, seeds: tuple[int, ...], page: Path, images: Path) -> Non
         lines += section(cells, seeds, table)
         for picture, words in pictures(cells, seeds, table, images) if begun(cells, seeds, table) else ():
             lines += [f"![{words}]({picture.relative_to(page.parent).as_posix()})", ""]
-    lines += [
-        "## Skipped positions on SmolLM2", "",
-        f"`python -m experiments.miniature smollm2`. Not run. The papers: {PUBLISHED['smollm2']}", "",
-    ]  # fmt: skip
+    held = cells.out / "smollm2" / TABLE
+    lines += ["## Skipped positions on SmolLM2", "", "`python -m experiments.miniature smollm2`.", ""]
+    lines += [held.read_text(encoding="utf-8") if held.is_file() else "Not run.", ""]
+    lines += [f"**The papers.** {PUBLISHED['smollm2']}", ""]
     part = page.with_suffix(f".{os.getpid()}.part")
     part.write_text("\n".join(lines), encoding="utf-8")
     part.replace(page)

@@ -45,17 +45,22 @@ def positions(cells: Cells, seeds: tuple[int, ...], table: Table, folder: Path) 
     figure, axes = _axes("token of the document", "NLL minus cropping's, nats")
     bins = np.array_split(np.arange(1, cells.sizes.longest), POINTS)
     at = [float(part.mean()) for part in bins]
-    for index, (label, values) in enumerate(found):
-        axes.plot(
-            at, values.mean(axis=0), label=label, color=f"C{index % 10}", linestyle="--" if "untuned" in label else "-"
-        )
-        axes.fill_between(at, values.min(axis=0), values.max(axis=0), color=f"C{index % 10}", alpha=0.15, linewidth=0)
+    # A method has one colour, dashed where it is untuned.
+    arms = list(dict.fromkeys(_arm(label) for label, _ in found))
+    for label, values in found:
+        color, style = f"C{arms.index(_arm(label)) % 10}", "--" if "untuned" in label else "-"
+        axes.plot(at, values.mean(axis=0), label=label, color=color, linestyle=style)
+        axes.fill_between(at, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.axvline(cells.sizes.window, color="grey", linestyle=":", linewidth=0.8)
     # What breaks down would flatten all the rest.
     middle = sorted(float(values.mean()) for _, values in found)[len(found) // 2]
     axes.set_ylim(-0.4, max(0.6, min(3.0, 3 * middle)))
     return _saved(figure, axes, folder / f"miniature-{table.id}.png")
+
+
+def _arm(label: str) -> str:
+    return label.removesuffix(", untuned").removesuffix(", tuned")
 
 
 def curves(cells: Cells, seeds: tuple[int, ...], table: Table, folder: Path) -> Path | None:

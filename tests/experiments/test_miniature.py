@@ -10,7 +10,7 @@ import pytest
 
 import ropewalk
 from experiments.miniature import __main__ as command
-from experiments.miniature import probe, reading, tables
+from experiments.miniature import probe, reading, smollm2, tables
 from experiments.miniature.arms import TABLES, Claim, Line, tuned
 from experiments.miniature.cells import Arm, Cells, Reading
 from experiments.miniature.corpus import Corpus, corpus
@@ -226,7 +226,9 @@ def test_the_page_names_what_was_not_run_and_shows_what_was(made: Cells, tmp_pat
     assert "| 256 | dynamic yarn | 3.000 [1.758, 4.242] |" in parts["Dynamic, without tuning"]
     assert "Not run" not in parts["Dynamic, without tuning"]
     assert (tmp_path / "docs" / "images" / "miniature-dynamic.png").stat().st_size > 1000
-    assert "![" not in parts["Stretched: untuned, and tuned at the same budget"]
+    assert "![" not in parts["Adapters with and without embeddings and norms"]
+    # Readings that two tables share stand in both, with how many seeds the rest has.
+    assert "yarn, tuned (256) 0 of 3" in parts["Stretched: untuned, and tuned at the same budget"]
 
 
 def test_every_table_has_the_papers_figures_and_unique_cells() -> None:
@@ -259,3 +261,27 @@ def test_the_command_makes_a_table_and_a_second_time_nothing(
     assert (made.out / "times.jsonl").read_text() == told
     assert page.read_text() == text
     assert capsys.readouterr().out.strip().endswith(str(page))
+
+
+def test_skipped_positions_on_a_model_that_is_brought(tiny_checkpoint: Path, long_text: Path, tmp_path: Path) -> None:
+    half = long_text.read_text()[18_000:]
+    other = tmp_path / "other.txt"
+    other.write_text(half)
+    asked = smollm2.Asked(
+        model=tiny_checkpoint, train=(long_text,), choose=other, texts=(long_text, other), out=tmp_path / "out", trained=64,
+        length=1024, window=64, steps=2, factors=(16.0, 20.0), crop_stride=32, samples=1, depths=1, dtype="float32",
+    )  # fmt: skip
+    lines = smollm2.run(asked).read_text().splitlines()
+    table = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines if "|" in line}
+    names = list(table)[2:]
+    assert names[:2] == ["crop", "none"]
+    assert names[2].startswith("ntk, untuned (ntk:factor=")
+    assert names[3].startswith("yarn, untuned (yarn:factor=")
+    assert names[4] == "yarn, PoSE"
+    assert table["crop"][1].startswith("+0.000")
+    crop, own = (np.concatenate([smollm2.read(asked, m, t, False) for t in asked.texts]) for m in ("crop", "tuned"))
+    gains = reading.beyond(crop, asked.sizes, 1024) - reading.beyond(own, asked.sizes, 1024)
+    assert table["yarn, PoSE"][3].split()[0] == f"{gains.mean():+.3f}"
+    assert all(cells[4] not in ("not run", "") for name, cells in table.items() if name in names[1:])
+    # Nothing is made twice: without making, the same table comes of what is there.
+    assert [line for line in lines if line.startswith("|")] == list(smollm2.rows(asked, False))
