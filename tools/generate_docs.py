@@ -9,6 +9,7 @@ The command line's page is made from the parser's own actions and not from its p
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,8 @@ def combinations_page() -> str:
     for name in names():
         preset = read(name)
         several = f" ({len(preset.runs)} runs)" if len(preset.runs) > 1 else ""
-        page += f"\n**`{name}`**{several}. {preset.source}\n"
+        said = " ".join(f"**`{name}`**{several}. {preset.source}".split())
+        page += "\n" + textwrap.fill(said, 125, break_on_hyphens=False, break_long_words=False) + "\n"
     return page
 
 
