@@ -91,13 +91,13 @@ RULES = (
         one=("plan", "switched"), other=("data", "packed"),
         reason="the model chooses its numbers by the largest position of a batch, so a short document beside a long one "
         "would turn by the long numbers",
-        mend="give rows of one document",
+        mend="give one document in a row, and --batch-size 1 with a larger --accumulate",
     ),
     Rule(
         one=("plan", "switched"), other=("batch", "several rows"),
         reason="the model chooses its numbers by the largest position of a batch, so a short document beside a long one "
         "would turn by the long numbers",
-        mend="say --batch-size 1 and a larger --accumulate",
+        mend="give one document in a row, and --batch-size 1 with a larger --accumulate",
     ),
     Rule(
         one=("plan", "switched"), other=("rows", "short"),

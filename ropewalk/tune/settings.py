@@ -59,7 +59,7 @@ class Settings:
     attention: Attention = "full"
     """`own` is the model's own attention, for layers with windows or sinks: one document in a row."""
     group: int | float = 0.25
-    """Shifted sparse attention: tokens of a group, or its share of the row (LongLoRA, section 3.2: a quarter)."""
+    """Shifted sparse attention: tokens of a group, or a share of a stage's rows (LongLoRA, section 3.2: a quarter)."""
     pattern: str = "heads"
     """Shifted sparse attention: which groups are shifted."""
     wrap: str = "separate"
