@@ -30,7 +30,7 @@ def findings(adapter: Mapping[str, Any]) -> list[Finding]:
         problem = f"this is an adapter of the kind {kind}, and vLLM, SGLang and llama.cpp add LoRA alone"
         found.append(_finding("peft_type", problem, MERGE))
     elif whole:
-        problem = f"{', '.join(map(str, whole))} are trained whole: vLLM refuses such adapters (--lora), as does llama.cpp"
+        problem = f"{', '.join(map(str, whole))} are trained whole: vLLM (--enable-lora) and llama.cpp refuse such adapters"
         found.append(_finding("modules_to_save", problem, MERGE))
     if adapter.get("use_dora"):
         problem = "this is DoRA, which vLLM refuses to add at run time and llama.cpp cannot convert"

@@ -223,6 +223,15 @@ def test_a_merge_has_one_dtype_and_the_config_says_it(tune: Tune, tmp_path: Path
     assert model.get_decoder().rotary_emb.inv_freq.dtype == torch.float32
 
 
+def test_weights_can_be_read_by_whoever_reads_the_config(adapter: Path, tied: Path, tune: Tune, tmp_path: Path) -> None:
+    merge(adapter, tmp_path / "merged")
+    tune(tmp_path / "full", steps=1)
+    for folder, name in ((adapter, "adapter_model"), (tmp_path / "merged", "model"), (tmp_path / "full", "model")):
+        mode = (folder / f"{name}.safetensors").stat().st_mode
+        assert mode == (folder / "tokenizer_config.json").stat().st_mode
+        assert mode & 0o044
+
+
 def test_what_needs_whole_weights_says_how_to_get_them(adapter: Path, tied: Path, tune: Tune, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="--merge"):
         ropewalk.extend(adapter, "yarn", length=512, out=tmp_path / "extended")

@@ -86,6 +86,7 @@ def write_end(
                 _write_full(start, stage, save, config, dtype)
             for name in LAST:
                 (out / name).unlink(missing_ok=True)
+            _readable(stage, like=start / CONFIG)
             for path in sorted(stage.iterdir(), key=lambda path: path.name in LAST):
                 _move(path, out / path.name)
     finally:
@@ -102,6 +103,12 @@ def _write_full(start: Path, stage: Path, save: Callable[[Path], None], config: 
     extended._write_json(stage / CONFIG, {**config, "dtype": dtype})
 
 
+def _readable(stage: Path, *, like: Path) -> None:
+    """safetensors writes files that their owner alone can read; a server is often another user."""
+    for path in stage.glob("*.safetensors"):
+        path.chmod(like.stat().st_mode)
+
+
 def _move(path: Path, target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
@@ -112,3 +119,4 @@ def write_merged(source: Checkpoint, out: Path, save: Callable[[Path], None], *,
     """An adapter folder's configuration and tokenizer with whole weights, which `save` writes."""
     with staged(out, force=force, sources=[source.path]) as stage:
         adapter.write_merged(source, stage, save, dtype=dtype)
+        _readable(stage, like=stage / CONFIG)
