@@ -8,8 +8,10 @@
 Every run is checked before the first begins, on a stand-in for the source that is not there yet: the configuration that the
 run before it will leave. A run has an optimizer, a schedule and a watch of its own.
 
-Given up: carrying an optimizer from one run into the next. A plan may change between them, and with it what rotated keys
-mean.
+Rows of one kind go on from run to run: the second reads what the first has not.
+
+Given up: carrying an optimizer from one run into the next. Its state is of the parameters that train, which recipes and
+merges change, and AdamW's moments are new after 20 to 1,000 steps; a warm-up covers that.
 """
 
 import json
@@ -22,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ropewalk.api.chain_changes import LINKS, finished_links, settle_changes
 from ropewalk.api.training_data import FOLDER, is_prepared, prepared, streams_of
 from ropewalk.api.training_disk import check_disk
 from ropewalk.api.training_request import Request
@@ -29,8 +32,6 @@ from ropewalk.api.tuning import Beside, asked_for, check_apart, check_together, 
 from ropewalk.core.errors import InputError, RopewalkError
 from ropewalk.core.record import Card
 from ropewalk.core.run import Run, check_out, full_disk_is_told
-
-LINKS = "chain"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,10 @@ def run_chain(
             if rows != final / FOLDER:
                 shutil.rmtree(rows, ignore_errors=True)
             return finished
+        if resume:
+            card = settle_changes(final, card)
+        elif force and finished_links(final):
+            beside.progress.say(f"--force removes {len(finished_links(final))} finished runs below {final / LINKS}")
         run = Run.open(final, card, force=force, resume=resume)
     except BaseException:
         if rows != final / FOLDER and not resume:

@@ -230,8 +230,8 @@ def merge(source: str | Path, out: str | Path, *, force: bool = False, dtype: st
     """An adapter folder that `tune` wrote, as a full checkpoint with the same plan and lineage; the folder that was made.
 
     Weights and adapter are added in float32 and rounded to `dtype` last. What is merged is what `load` reads: a `qlora`
-    adapter on the base as it was before it was rounded to 4 bits. Raises `InputError` where it is no adapter folder of ours or a
-    prefix, `SourceError` where its base is gone, `HostError` for another base.
+    adapter on the base as it was before it was rounded to 4 bits. Raises `InputError` where it is no adapter folder of ours
+    or a prefix, `SourceError` where its base is gone, `HostError` for another base.
     """
     need("tune", "torch", "transformers", "peft", "safetensors")
     import torch
