@@ -17,6 +17,7 @@ from ropewalk.core.method import Method, check_stretch, find
 from ropewalk.core.plan import Plan, parse_length
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Card
+from ropewalk.engines.transformers.transfer import PLAN
 
 NOT_WRITTEN = ("none", "crop")
 """Methods that change no checkpoint."""
@@ -69,9 +70,22 @@ def plan_to_write(
     check_stretch(found, tokens)
     plan = made.plan(found, tokens)
     if checkpoint.kind != "gguf":
+        if lineage is None:
+            found = _transferred(checkpoint.config, found, made.name, tokens)
         lost = replaced(checkpoint.config, plan, from_origin=found.from_origin)
         found = replace(found, findings=(*found.findings, *lost))
     return (plan.at(tokens) if freeze else plan), found
+
+
+def _transferred(config: Any, found: Geometry, method: str, length: int) -> Geometry:
+    """The geometry with a note where `tune` would plan from the origin, and this plan is from where the model stands."""
+    from ropewalk.engines.transformers import block, transfer
+
+    carried = block.find(config)
+    known = None if carried is None or found.lineage != "trained" else transfer.of_block(carried)
+    if known is None or known.method != method:
+        return found
+    return replace(found, findings=(*found.findings, known.by_others(length)))
 
 
 def _told(checkpoint: Any, found: Geometry) -> Geometry:
@@ -123,7 +137,8 @@ def extend(
         "extend", source, out, {**config, "freeze": freeze}, found, {made.method: made.to_dict()},
         [*notes, *engine_notes(written)],
     )  # fmt: skip
-    return replace(card, findings=[*card.findings, *_beside(found, written.findings)])
+    planned = [finding.to_dict() for finding in found.findings if finding.field == PLAN]
+    return replace(card, findings=[*card.findings, *planned, *_beside(found, written.findings)])
 
 
 def _beside(source: Geometry, written: Sequence[Finding]) -> list[dict[str, str]]:

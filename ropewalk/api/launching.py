@@ -14,6 +14,7 @@ from ropewalk.core.method import Method, find
 from ropewalk.core.plan import Plan, parse_length
 from ropewalk.core.progress import Progress
 from ropewalk.engines.computed import Computed, Launch
+from ropewalk.engines.transformers.transfer import PLAN
 from ropewalk.engines.verdicts import Verdict
 
 MOST_PROFILES = 16
@@ -46,8 +47,9 @@ def launch_line(
 
 
 def source_words(found: Geometry) -> list[str]:
-    """The errors and warnings of a source that is extended, a sentence each."""
-    return [f"{f.severity}: {f.field}: {f.problem}; {f.mend}" for f in found.findings if f.severity != "note"]
+    """The errors and warnings of a source that is extended, and notes on its plan, a sentence each."""
+    said = [f for f in found.findings if f.severity != "note" or f.field == PLAN]
+    return [f"{f.severity}: {f.field}: {f.problem}; {f.mend}" for f in said]
 
 
 def _judge(config: Any, plan: Plan, line: Launch, engine: str, tokenizer: Any) -> Verdict:

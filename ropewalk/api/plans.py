@@ -50,6 +50,9 @@ def _read(source: Source) -> Geometry:
 def plan(source: Source, method: str | Method, *, length: int | str, lineage: Lineage | None = None, **options: Any) -> Plan:
     """The plan of `method` (an id, with options after a colon or as keywords) for `length` tokens.
 
+    A model that was trained at its stretch is planned from where it stands. `tune` makes a longer plan of the method that a
+    model was tuned by from its origin, as papers do; `lineage="runtime"` gives that plan here.
+
     Raises `SourceError`, `UnsupportedError`, `MethodError`, `LengthError`.
     """
     if not isinstance(method, str | Method):

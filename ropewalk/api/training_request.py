@@ -219,7 +219,7 @@ def _planned(
     lineage: Lineage | None, freeze: bool,
 ) -> tuple[Plan | None, Geometry, list[str]]:  # fmt: skip
     """The plan of a run, what it departs from, and what there is to say about that."""
-    from ropewalk.engines.transformers import block
+    from ropewalk.engines.transformers import block, transfer
 
     carried = None if checkpoint.kind == "gguf" else block.find(checkpoint.config)
     if method is None:
@@ -232,10 +232,8 @@ def _planned(
             return None, reads, [f"the source was tuned by {made.name} for {tokens} tokens, and that plan is kept"]
         if tokens > carried["length"]:
             lineage = "runtime"
-            notes.append(
-                f"the source was tuned by {made.name} for {carried['length']} tokens; the plan for {tokens} is made from "
-                f"its origin, which read {reads.original_length} (--lineage trained stretches the stretched one instead)"
-            )
+            known = transfer.of_block(carried)
+            notes = [] if known is None else [known.by_tune(tokens, made.options())]
     plan, start = plan_to_write(source, made, length=tokens, lineage=lineage, freeze=freeze)
     check_frozen(plan)
     return plan, start, notes

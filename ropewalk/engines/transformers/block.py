@@ -26,6 +26,7 @@ import numpy as np
 from ropewalk.core.errors import RopewalkError, SourceError
 from ropewalk.core.geometry import Finding, Geometry, Group, geometric
 from ropewalk.core.plan import Frequencies, Plan, check_length
+from ropewalk.engines.transformers import transfer
 
 KEY = "ropewalk"
 SCHEMA_VERSION = 1
@@ -150,6 +151,7 @@ def settle(geometry: Geometry, block: Mapping[str, Any]) -> Geometry:
         return replace(geometry, lineage="unknown", findings=(*geometry.findings, _stale()))
     try:
         origin, tuned = block["origin"], bool(block["steps"][-1].get("tuned", False))
+        known = transfer.of_block(block)
         groups = tuple(_with_origin(group, origin["groups"].get(group.label)) for group in geometry.groups)
         return replace(
             geometry,
@@ -157,6 +159,7 @@ def settle(geometry: Geometry, block: Mapping[str, Any]) -> Geometry:
             trained_length=int(block["length"]),
             lineage="trained" if tuned else "runtime",
             groups=groups,
+            findings=(*geometry.findings, *([] if known is None else [known.finding()])),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise _damaged(error) from error
