@@ -55,9 +55,17 @@ def introduction(cells: Cells, seeds: tuple[int, ...]) -> str:
     )  # fmt: skip
 
 
+def run_so_far(cells: Cells, seeds: tuple[int, ...]) -> list[str]:
+    """Which tables something was run of, and which not at all."""
+    ran = {name: begun(cells, seeds, make(cells.sizes)) for name, make in TABLES.items()}
+    ran["smollm2"] = (cells.out / "smollm2" / TABLE).is_file()
+    yes, no = ([f"`{name}`" for name, there in ran.items() if there is kind] for kind in (True, False))
+    return [f"Tables begun or run: {', '.join(yes) or 'none'}. Not run: {', '.join(no) or 'none'}.", ""]
+
+
 def write(cells: Cells, seeds: tuple[int, ...], page: Path, images: Path) -> None:
     """The page and its pictures, from what is on disk alone."""
-    lines = [introduction(cells, seeds)]
+    lines = [introduction(cells, seeds), *run_so_far(cells, seeds)]
     for make in TABLES.values():
         table = make(cells.sizes)
         lines += section(cells, seeds, table)

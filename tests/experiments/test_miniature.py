@@ -222,6 +222,7 @@ def test_the_page_names_what_was_not_run_and_shows_what_was(made: Cells, tmp_pat
     text = (tmp_path / "docs" / "page.md").read_text()
     parts = {part.split("\n")[0]: part for part in text.split("\n## ")[1:]}
     assert "Not run. The papers" in parts["Transfer from s to 2s"]
+    assert "Tables begun or run: `stretched`, `dynamic`. Not run: `steps`, `train-short`," in text
     assert "| 2.500 [" not in parts["Transfer from s to 2s"]
     assert "| 256 | dynamic yarn | 3.000 [1.758, 4.242] |" in parts["Dynamic, without tuning"]
     assert "Not run" not in parts["Dynamic, without tuning"]
