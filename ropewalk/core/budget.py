@@ -23,7 +23,6 @@ Given up: mixtures of experts, recurrent layers, several devices, quantised base
 itself before the model (`RUNTIME`). The tests hold the sum to peaks that were counted allocation by allocation.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -195,16 +194,16 @@ def budget(sizes: Sizes, training: Training, tokens: int, *, runtime: int = RUNT
 
 
 def _head(sizes: Sizes, training: Training, tokens: int) -> int:
-    """The last norm and the chunked loss, without the gradient of its weight, which is counted as one."""
+    """The last norm and the chunked loss, without the gradient of its weight, which is counted as one: hidden states and
+    their gradient, logits of a chunk, their logarithms and gradient, and what the chunk adds to the weight's gradient."""
+    chunk = min(CHUNK, 4 * tokens * sizes.vocabulary)
     if training.half and training.recipe == "lora":
-        # Hidden states come in bfloat16, so it is our loop: logits, in float32, their logarithms, their gradient.
-        chunk = min(CHUNK, 4 * tokens * sizes.vocabulary)
+        # Hidden states come in bfloat16.
         return tokens * sizes.hidden * (4 + 3 * 2) + 3 * chunk
-    rows = 4 * tokens * sizes.hidden * 5
-    # torch's operator takes chunks whose logits are as large as its input, to the next power of two.
-    chunk = tokens / math.ceil(sizes.vocabulary / sizes.hidden)
-    size: int = 1 << math.ceil(math.log2(max(1.0, chunk)))
-    return rows + 4 * size * sizes.vocabulary
+    whole = 0 if training.recipe == "lora" else 4 * sizes.embedding_parameters
+    # Autocast keeps a copy of every weight until the loss is made.
+    copies = 2 * sizes.num_layers * sizes.layer_parameters if training.half and training.recipe == "full" else 0
+    return 4 * tokens * sizes.hidden * 5 + max(3 * chunk, chunk + whole) + copies
 
 
 def longest(limit: int, need: Callable[[int], int], *, step: int = 1) -> int:

@@ -11,7 +11,8 @@ Counting is exact and small; what an allocator adds, and the process itself, are
 added; the rest shows in the step that confirms, under the limit, with the model's own weights. Where that one does not fit,
 the next is shorter by what it was too much.
 
-Given up: rows of several documents, whose largest has what counts; models whose layers differ in size; several devices.
+Given up: rows so short that the head's chunk of logits is the peak, of which the line says too little (the real step finds
+it); rows of several documents, whose largest has what counts; models whose layers differ in size; several devices.
 """
 
 import math

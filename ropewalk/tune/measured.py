@@ -36,6 +36,7 @@ from ropewalk.hosts.watched import job_of_child, own_now, own_peak
 from ropewalk.tune.arguments import arguments
 from ropewalk.tune.attention import StageAttention
 from ropewalk.tune.batches import Rows
+from ropewalk.tune.loss import CHUNK_BYTES
 from ropewalk.tune.recipes import num_trained
 from ropewalk.tune.run import Job, accumulation_in_order
 from ropewalk.tune.settings import Settings, Stage
@@ -172,15 +173,26 @@ def checkpoint_layers(path: Path) -> int:
 
 
 def counts(job: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Small depths and lengths: lengths double until the bytes of a token are constant, so that what does not grow with
-    the text (a chunk of logits) is no longer the peak."""
+    """Two depths and two lengths. Rows are so long that a layer's work is the peak, not the head's chunk of logits: from
+    where arithmetic puts that, longer until the bytes of a token are constant."""
     few, more = job["depths"]
-    window = job["window"]
-    found = [measured(job, num_layers=few, window=window << power, counted=True) for power in (0, 1, 2)]
-    while not even(found[-3:]) and found[-1]["window"] < job["longest_window"]:
-        found.append(measured(job, num_layers=few, window=2 * found[-1]["window"], counted=True))
-    kept = found[-2:]
-    return [*found, *(measured(job, num_layers=more, window=one["window"], counted=True) for one in kept)]
+    found: list[dict[str, Any]] = []
+    window = first_window(job)
+    while not found or (not even(found[-3:]) and window < job["longest_window"]):
+        window = window if not found else 2 * window
+        lengths = (window, 3 * window // 2, 2 * window)
+        found += [measured(job, num_layers=few, window=one, counted=True) for one in lengths]
+    ends = (found[-3]["window"], found[-1]["window"])
+    return [*found, *(measured(job, num_layers=more, window=one, counted=True) for one in ends)]
+
+
+def first_window(job: Mapping[str, Any]) -> int:
+    """Where a layer's work passes three chunks of logits: it grows by 80 h bytes a token more than the head's in float32,
+    by half of that under autocast (`ropewalk.core.budget` has both)."""
+    text = AutoConfig.from_pretrained(job["source"], trust_remote_code=False).get_text_config(decoder=True)
+    by_token = (32 if job["bfloat16"] else 64) * text.hidden_size
+    chunk = min(CHUNK_BYTES, 4 * int(job["window"]) * text.vocab_size)
+    return max(int(job["window"]), -(-3 * chunk // by_token // 256) * 256)
 
 
 def even(three: list[dict[str, Any]], share: float = 0.02) -> bool:
