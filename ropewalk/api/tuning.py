@@ -211,7 +211,10 @@ def finished_card(out: str | Path, card: Card) -> Card | None:
 def _train(asked: Request, streams: Sequence[Any], run: Run, beside: Beside, processes: Any) -> None:
     from ropewalk.tune.run import Job
 
-    lengths = beside.validate_lengths or (asked.settings.length,)
+    settings = asked.settings
+    # A prefix takes the first positions, and no text is to pass the plan behind it.
+    longest = settings.length - (settings.num_virtual_tokens if settings.recipe == "prefix" else 0)
+    lengths = beside.validate_lengths or (longest,)
     Job(
         checkpoint=asked.checkpoint, source=_where(asked.source), plan=asked.plan, geometry=asked.start,
         settings=asked.settings, streams=streams, device=processes.device or asked.device, processes=processes,

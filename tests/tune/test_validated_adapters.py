@@ -39,3 +39,14 @@ def test_validation_reads_with_what_is_trained(kind: str, tune: Tune, tmp_path: 
     assert last == pytest.approx(folder, abs=1e-5)
     assert abs(last - first) > 1e-3
     assert abs(last - base) > 1e-3
+
+
+def test_behind_a_prefix_the_longest_text_ends_with_the_plan(tune: Tune, tmp_path: Path) -> None:
+    lengths: list[int] = []
+
+    def scorer(model: Any, length: int) -> float:
+        lengths.append(length)
+        return 0.0
+
+    tune(tmp_path / "out", steps=1, scorer=scorer, **TRAINED["prefix"])
+    assert lengths == [251]
