@@ -103,8 +103,11 @@ def message(fault: str, step: int, rows: str, states: Path) -> str:
     """The sentence a run stops with: the same command would come to the same fault, so it says what would not."""
     sound = before(states)
     since = 0 if sound is None else state.read(sound)["step"]
+    lower = f"give the same command with --resume and a lower --learning-rate, which goes on from step {since}, or take "
+    if since == step - 1:
+        # Another rate changes nothing before the failed step.
+        lower = "no state before that one is left to go on from, so begin anew with a lower --learning-rate, or take "
     return (
-        f"training stopped before step {step} was taken: {fault} (rows {rows}); the state before it is in {states}; give "
-        f"the same command with --resume and a lower --learning-rate, which goes on from step {since}, or take those rows "
-        "out of the data and begin anew with --force"
+        f"training stopped before step {step} was taken: {fault} (rows {rows}); the state before it is in {states}; {lower}"
+        "those rows out of the data and begin anew with --force"
     )
