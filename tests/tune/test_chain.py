@@ -119,6 +119,18 @@ def test_a_finished_run_is_not_trained_again(
     assert chain(tied, out, resume=True).status == "done"
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_the_card_says_how_it_ended_in_whichever_run(step: int, tied: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        chain(tied, out, callbacks=[At("on_step_end", step, interrupt)])
+    assert json.loads((out / "card.json").read_text())["status"] == "interrupted"
+
+
 def test_another_chain_is_another_question(tied: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert killed(lambda: chain(tied, out, callbacks=[At("on_step_end", 3)]))
