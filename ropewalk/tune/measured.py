@@ -15,6 +15,7 @@ Rows hold random ids. What a step costs does not depend on them.
 """
 
 import json
+import math
 import sys
 import tempfile
 import time
@@ -190,9 +191,10 @@ def first_window(job: Mapping[str, Any]) -> int:
     """Where a layer's work passes three chunks of logits: it grows by 80 h bytes a token more than the head's in float32,
     by half of that under autocast (`ropewalk.core.budget` has both)."""
     text = AutoConfig.from_pretrained(job["source"], trust_remote_code=False).get_text_config(decoder=True)
-    by_token = (32 if job["bfloat16"] else 64) * text.hidden_size
-    chunk = min(CHUNK_BYTES, 4 * int(job["window"]) * text.vocab_size)
-    return max(int(job["window"]), -(-3 * chunk // by_token // 256) * 256)
+    least, hidden, vocabulary = int(job["window"]), int(text.hidden_size), int(text.vocab_size)
+    by_token = (32 if job["bfloat16"] else 64) * hidden
+    chunk = min(CHUNK_BYTES, 4 * least * vocabulary)
+    return max(least, math.ceil(3 * chunk / by_token / 256) * 256)
 
 
 def even(three: list[dict[str, Any]], share: float = 0.02) -> bool:
