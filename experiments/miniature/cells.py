@@ -140,7 +140,10 @@ class Cells:
     def _scorer(self) -> Any:
         def scorer(model: Any, length: int) -> float:
             short = dataclasses.replace(self.sizes, lengths=(length, length))
-            return float(reading.beyond(reading.as_loaded(model, self.corpus.validation, short), short, length).mean())
+            # Training multiplies in bfloat16 around this; readings, step 0 among them, are float32.
+            with torch.autocast("cpu", enabled=False):
+                curves = reading.as_loaded(model, self.corpus.validation, short)
+            return float(reading.beyond(curves, short, length).mean())
 
         return scorer
 

@@ -56,6 +56,6 @@ FULL = Sizes()
 TOY = Sizes(
     name="toy", vocabulary=384, hidden=64, intermediate=96, layers=2, heads=2, window=32, lengths=(128, 256), base_steps=6,
     base_rows=4, base_warmup=2, step_tokens=512, tune_steps=4, tune_warmup=1, validate_every=2, held_out=2, validation=1,
-    crop_stride=8, least_bytes=30_000, most_documents=8, dtype="float32",
+    crop_stride=8, least_bytes=30_000, most_documents=8,
 )  # fmt: skip
 SIZES = {"full": FULL, "toy": TOY}
