@@ -121,7 +121,8 @@ class Cells:
 
     def _train(self, seed: int, arm: Arm, source: Path, final: Path) -> None:
         sizes = self.sizes
-        rows, group = sizes.step_tokens // arm.window, {"group": arm.group, "pattern": arm.pattern}
+        rows = sizes.step_tokens // arm.window
+        group: dict[str, Any] = {"group": arm.group, "pattern": arm.pattern}
         data = streams(self.corpus, seed=1000 + seed, positions=arm.positions, target_length=arm.length)
         whole, watched = arm.recipe == "full", arm.recipe == "full" and arm.length > sizes.window
         began, used = time.monotonic(), time.process_time()

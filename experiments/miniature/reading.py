@@ -76,14 +76,17 @@ def cropped(model: Any, documents: Mapping[str, Ids], sizes: Sizes) -> Curves:
 
 def beyond(curves: Curves, sizes: Sizes, length: int) -> NDArray[np.float64]:
     """Mean NLL of each document from the trained window on, up to `length`."""
-    return curves[:, sizes.window : length].astype(np.float64).mean(axis=1)
+    means: NDArray[np.float64] = curves[:, sizes.window : length].astype(np.float64).mean(axis=1)
+    return means
 
 
 def inside(curves: Curves, sizes: Sizes) -> NDArray[np.float64]:
     """Mean NLL of each document inside the trained window."""
-    return curves[:, 1 : sizes.window].astype(np.float64).mean(axis=1)
+    means: NDArray[np.float64] = curves[:, 1 : sizes.window].astype(np.float64).mean(axis=1)
+    return means
 
 
 def octave(curves: Curves, length: int) -> NDArray[np.float64]:
     """Mean NLL of each document over the last half of `length`."""
-    return curves[:, length // 2 : length].astype(np.float64).mean(axis=1)
+    means: NDArray[np.float64] = curves[:, length // 2 : length].astype(np.float64).mean(axis=1)
+    return means
