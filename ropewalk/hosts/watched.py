@@ -122,7 +122,12 @@ def _ended(code: int, answer: Mapping[str, Any], *, passed: bool, told: str) -> 
         return "killed"
     if code == 0 and answer and "error" not in answer:
         return "done"
-    return "memory" if any(word in (str(answer.get("error", "")) + told).lower() for word in OUT_OF_MEMORY) else "failed"
+    return "memory" if out_of_memory(RuntimeError(f"{answer.get('error', '')} {told}")) else "failed"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is out: Python's own, torch's, or torch's plain `RuntimeError` on a CPU."""
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in OUT_OF_MEMORY)
 
 
 def resident_peak(pid: int, field: str = "VmHWM") -> int:

@@ -22,6 +22,7 @@ from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import Run
 from ropewalk.hosts import folder, live
+from ropewalk.hosts.watched import out_of_memory
 from ropewalk.tune import checkpointing, faults, hub, state
 from ropewalk.tune.arguments import arguments
 from ropewalk.tune.attention import StageAttention
@@ -71,11 +72,13 @@ class Job:
         except KeyboardInterrupt:
             self._told(run, "interrupted")
             raise
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
             self._told(run, "failed")
+            if not out_of_memory(error):
+                raise
             raise MachineError(
                 f"out of memory at rows of {max(s.window for s in self.settings.stages)} tokens; give a smaller "
-                "--batch-size or --window, and a new --out or --force"
+                "--batch-size or --window, and a new --out or --force; --longest says what fits"
             ) from error
         except Exception:
             self._told(run, "failed")

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny import write_tiny_checkpoint
 
 from ropewalk.api.training_memory import check_fits, check_found, parse_memory, told
 from ropewalk.core.budget import GIGABYTE, Sizes, Training, budget
 from ropewalk.core.errors import InputError, LengthError, MachineError
 from ropewalk.core.progress import Progress
-from ropewalk.hosts.watched import Watched, watch
+from ropewalk.hosts.watched import Watched, out_of_memory, watch
 from ropewalk.tune.longest import Line, Point, Search, line_of, period, seconds_of
 from ropewalk.tune.measured import plain
 from ropewalk.tune.settings import Settings, Stage
@@ -109,6 +110,15 @@ def test_how_a_child_can_end(code: str, ended: str) -> None:
 def test_torch_really_says_that_memory_is_out() -> None:
     code = "import torch; torch.empty(2**60, dtype=torch.uint8)"
     assert watch([sys.executable, "-c", code], {}, limit_bytes=2**32).ended == "memory"
+
+
+def test_what_torch_raises_on_a_cpu_is_out_of_memory_and_another_error_is_not() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert out_of_memory(raised.value)
+    assert out_of_memory(MemoryError())
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert not out_of_memory(RuntimeError("shapes do not fit"))
 
 
 def fake(*, holds: int) -> Any:
