@@ -1,7 +1,7 @@
 """LongPPL beside its authors' package: the same key tokens, the same value, and the memory each way takes.
 
-    pip install --no-deps --target /tmp/longppl longppl==0.3.0
-    python -m benchmarks.longppl --package /tmp/longppl [--length 2048] [--context 512] [--shared 128] [--text FILE]
+    pip install --no-deps --target FOLDER longppl==0.3.0
+    python -m benchmarks.longppl --package FOLDER [--length 2048] [--context 512] [--shared 128] [--text FILE]
 
 Both read the same text with the demo's model (`make demo` leaves both in `runs/inputs`), in float32, evaluator and subject
 the same. The package makes the logits of the whole text, ours a chunk at a time. Each way runs in a process of its own; the
@@ -109,7 +109,7 @@ def main() -> None:
         "goal": "same count, value to 1e-4, at least 3 times less peak memory",
     }  # fmt: skip
     asked = f"--length {args.length} --context {args.context} --shared {args.shared} --alpha {args.alpha:g}"
-    path = write("longppl", f"python -m benchmarks.longppl --package /tmp/longppl {asked}", [row])
+    path = write("longppl", f"python -m benchmarks.longppl --package FOLDER {asked}", [row])
     print(json.dumps(row, indent=1))
     print(f"written: {path}")
 

@@ -7,7 +7,6 @@ card takes the new ones, and says so. A lower rate after a fault is another matt
 Given up: other data for a later run. Its rows were made before the first run began, and are held to their files.
 """
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from ropewalk.core.errors import OutputError
 from ropewalk.core.record import Card
-from ropewalk.core.run import write_atomic
+from ropewalk.core.run import card_of, write_card
 
 LINKS = "chain"
 
@@ -25,7 +24,7 @@ def settle_changes(final: Path, card: Card) -> Card:
 
     Raises `OutputError` where a run that has begun is asked for otherwise.
     """
-    old = _card(final)
+    old = card_of(final)
     if old is None or old.status == "done" or old.question == card.question or "runs" not in old.config:
         return card
     was, now = old.question, card.question
@@ -43,7 +42,7 @@ def settle_changes(final: Path, card: Card) -> Card:
     findings = [*(one for one in old.findings if one["field"] == "chain"), *words]
     ours = replace(card, findings=[*card.findings, *findings])
     taken = replace(ours, started=old.started, files=old.files, links=old.links, status=old.status)
-    write_atomic(final / "card.json", (json.dumps(taken.to_dict(), indent=1) + "\n").encode())
+    write_card(final, taken)
     return ours
 
 
@@ -93,12 +92,5 @@ def _differing(was: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _status(folder: Path) -> str:
-    card = _card(folder)
+    card = card_of(folder)
     return "" if card is None else card.status
-
-
-def _card(folder: Path) -> Card | None:
-    try:
-        return Card.from_dict(json.loads((folder / "card.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None

@@ -82,7 +82,7 @@ def training_of(settings: Any, *, bfloat16: bool) -> Training:
     """What of the settings decides the bytes. Other recipes with adapters take at least what `lora` takes."""
     return Training(
         recipe=settings.recipe if settings.recipe in ("full", "longlora") else "lora", rank=settings.rank, half=bfloat16,
-        checkpoint_every=settings.checkpoint_every, selective=getattr(settings, "checkpoint", "whole") == "selective",
+        checkpoint_every=settings.checkpoint_every, selective=settings.checkpoint == "selective",
         accumulated=settings.accumulate > 1,
     )  # fmt: skip
 

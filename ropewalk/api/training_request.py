@@ -129,10 +129,11 @@ def request(
     notes += _notes(chosen, stretched=plan is not None or reads.lineage == "runtime")
     target = live.choose_device(device)
     _check_machine(chosen, start, target.type)
-    check_fits(checkpoint.config, chosen, target, bfloat16=_bfloat16(dtype, target))
+    half = _bfloat16(dtype, target)
+    check_fits(checkpoint.config, chosen, target, bfloat16=half)
     made = Request(
         source=source, checkpoint=checkpoint, settings=chosen, plan=plan, start=start, reads=reads, device=target,
-        bfloat16=_bfloat16(dtype, target), merge=merge, notes=(*notes, *_unused(chosen, settings)),
+        bfloat16=half, merge=merge, notes=(*notes, *_unused(chosen, settings)),
         config={**chosen.to_dict(), "source": str(source), "merge": merge, "lineage": lineage, **(more or {})},
     )  # fmt: skip
     # What the data have to do with is checked again when they are read, which may take an hour.

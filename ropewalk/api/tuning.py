@@ -17,7 +17,7 @@ from ropewalk.core.geometry import Lineage
 from ropewalk.core.method import Method
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Card
-from ropewalk.core.run import Run
+from ropewalk.core.run import Run, card_of
 from ropewalk.core.run import check_out as check_run
 
 
@@ -52,8 +52,8 @@ def tune(
     `data` are text files or a folder that `ropewalk data` made; or a callable from a window to a stream of rows. Without
     a `method` the source keeps the positions it carries; with the one it was tuned by, a longer plan is made from its
     origin. `stages` are pairs (window, steps) for a curriculum, else one stage of `steps` at `window`. `scorer(model,
-    length)` gives held-out scores at `validate_lengths`; `arguments` go to `transformers.TrainingArguments` as they are;
-    `settings` are the fields of `ropewalk.tune.settings.Settings`.
+    length)` gives held-out scores at `validate_lengths`; `arguments` go to `transformers.TrainingArguments`, those that
+    `ropewalk.tune.arguments` passes on, others are refused; `settings` are the fields of `ropewalk.tune.settings.Settings`.
 
     `runs` make a chain: each is a mapping of these options (and `data`) over those given here, and goes on from the folder
     of the one before, `out/chain/1` and so on; the last writes `out`.
@@ -192,12 +192,8 @@ def check_apart(out: str | Path, source: Path) -> None:
 
 def finished_card(out: str | Path, card: Card) -> Card | None:
     """The card of this very run where it is finished already. What it was killed before sweeping away goes."""
-    path = Path(out) / "card.json"
-    if not path.is_file():
-        return None
-    try:
-        old = Card.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+    old = card_of(Path(out))
+    if old is None:
         return None
     written = any((Path(out) / name).is_file() for name in ("config.json", "adapter_config.json"))
     if not (old.status == "done" and old.question == card.question and written):

@@ -27,7 +27,7 @@ def add_tune(verbs: Any) -> None:
     parser.add_argument("--method", help="such as yarn (default: the positions that the source carries)")
     parser.add_argument("--out", metavar="DIR", help="the run folder, which is the result too")
     parser.add_argument(
-        "--preset", metavar="FILE|NAME", help="one run or a chain from a file or a published recipe; help lists them"
+        "--preset", metavar="FILE|NAME", help="one run or a chain from a file, or a published one by name; help lists them"
     )
     add_lineage(parser)
     parser.add_argument("--freeze", action="store_true", default=None, help="of a dynamic plan, the numbers for --length")

@@ -42,6 +42,19 @@ def full_disk_is_told(path: Path) -> Iterator[None]:
         raise
 
 
+def card_of(folder: Path) -> Card | None:
+    """The card of a run folder; None where there is none that can be read."""
+    try:
+        return Card.from_dict(json.loads((folder / "card.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """`card` as a run folder's card.json."""
+    write_atomic(folder / "card.json", (json.dumps(card.to_dict(), indent=1) + "\n").encode())
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """`content` under `path`, whole or not at all."""
     stage = path.with_name(f".{path.name}.part")
@@ -157,7 +170,7 @@ class Run:
             self.card.status = status  # type: ignore[assignment]
             done = status != "running"
             self.card.finished = datetime.now(UTC).isoformat(timespec="seconds") if done else None
-        write_atomic(self.path / "card.json", (json.dumps(self.card.to_dict(), indent=1) + "\n").encode())
+        write_card(self.path, self.card)
 
     # --- arrays ---------------------------------------------------------------------------------------------------
 

@@ -148,7 +148,8 @@ def own_peak() -> int:
         return found
     try:
         import resource
-    except ImportError:  # not on every system
+    except ImportError:
+        # Not on every system.
         return 0
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 

@@ -6,14 +6,13 @@ In a chain that holds for the run that was stopped, and the others keep theirs.
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ropewalk.core.record import Card
-from ropewalk.core.run import write_atomic
+from ropewalk.core.run import card_of, write_card
 from ropewalk.tune import state
 from ropewalk.tune.faults import before, noted
 
@@ -27,7 +26,7 @@ def settle(out: Path, card: Card, runs: Sequence[Path] = ()) -> Card:
 
     `runs` are the folders of a chain's runs. Anything else that differs is left for `Run.open` to refuse.
     """
-    old = _card(out)
+    old = card_of(out)
     if old is None:
         return card
     history: list[dict[str, Any]] = list(old.config.get(LOWERED, []))
@@ -38,7 +37,7 @@ def settle(out: Path, card: Card, runs: Sequence[Path] = ()) -> Card:
     changed = replace(old, config={**config, LOWERED: [*history, *told]})
     ours = replace(card, config={**card.config, LOWERED: [*history, *told]})
     if changed.question == ours.question:
-        write_atomic(out / "card.json", (json.dumps(changed.to_dict(), indent=1) + "\n").encode())
+        write_card(out, changed)
     return ours
 
 
@@ -59,10 +58,3 @@ def _lowered(
             told.append({**({"run": number} if number else {}), "step": step, **words})
         was[RATE] = now[RATE]
     return config, told
-
-
-def _card(out: Path) -> Card | None:
-    try:
-        return Card.from_dict(json.loads((out / "card.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None

@@ -188,8 +188,8 @@ def counts(job: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def first_window(job: Mapping[str, Any]) -> int:
-    """Where a layer's work passes three chunks of logits: it grows by 80 h bytes a token more than the head's in float32,
-    by half of that under autocast (`ropewalk.core.budget` has both)."""
+    """Where a layer's work passes three chunks of logits: it grows by some 80 h bytes a token more than the head's in
+    float32, by half of that under autocast (`ropewalk.core.budget` has both). Four fifths are taken: better late."""
     text = AutoConfig.from_pretrained(job["source"], trust_remote_code=False).get_text_config(decoder=True)
     least, hidden, vocabulary = int(job["window"]), int(text.hidden_size), int(text.vocab_size)
     by_token = (32 if job["bfloat16"] else 64) * hidden

@@ -1,4 +1,4 @@
-"""Published recipes as files: a run's options under the names of the command line, with the source of their numbers.
+"""Published runs as files: a run's options under the names of the command line, with the source of their numbers.
 
 A preset is TOML: `source` says where the numbers are from and what was left out, every other key is an option of `tune` with
 underscores. `[[runs]]` tables make it a chain: each is a run from the folder of the one before, with options of its own over

@@ -14,7 +14,6 @@ Other kinds of adapters are in `adapters`.
 Given up: adapters on the head, which the chunked loss would have to know of, and on MLPs.
 """
 
-import warnings
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import nn
 
 from ropewalk.core.errors import InputError, UnsupportedError
 from ropewalk.hosts.live.prefix import put_prefix
+from ropewalk.hosts.live.tuning import peft_is_quiet
 from ropewalk.tune import adapters
 from ropewalk.tune.settings import Settings
 
@@ -55,9 +55,7 @@ def dress(model: Any, settings: Settings) -> nn.Module:
     whole = whole_modules(model) if settings.recipe in ("longlora", "qlora") else []
     names = [] if settings.recipe == "prefix" else attention_modules(model)
     config = adapters.config_of(model, settings, names, whole, tied=is_tied(model))
-    with warnings.catch_warnings():
-        # PEFT 0.21 asks transformers 5.23 by a name that has become another.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+    with peft_is_quiet():
         dressed: nn.Module = get_peft_model(model, config)
     if settings.recipe == "prefix":
         put_prefix(dressed, trains=True)

@@ -123,15 +123,13 @@ class Settings:
                 f"a stage trains on rows of {longest} tokens, and the length is {self.length}; give a --length of at least "
                 f"{longest}, or shorter rows"
             )
-
         if self.recipe == "prefix" and longest + self.num_virtual_tokens > self.length:
             raise InputError(
                 f"rows of {longest} tokens behind a prefix of {self.num_virtual_tokens} pass the length of {self.length}; "
                 f"give a --window of at most {self.length - self.num_virtual_tokens}"
             )
-
-        if self.attention == "s2":
-            assert self.shifted is not None
+        # Groups are checked where they are made.
+        _ = self.shifted
 
     def _check_activations(self) -> None:
         """Raises `InputError` for words about activations that would do nothing."""

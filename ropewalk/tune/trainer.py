@@ -25,6 +25,7 @@ from ropewalk.tune.batches import Rows, collate
 from ropewalk.tune.callbacks import Callbacks, Steps
 from ropewalk.tune.faults import DivergedError, Watch, message, note
 from ropewalk.tune.learner import Learner
+from ropewalk.tune.loss import num_learned
 
 Log = Callable[[dict[str, Any]], None]
 Validate = Callable[[Learner, int], dict[str, float]]
@@ -92,7 +93,7 @@ class Tuner(Trainer):  # type: ignore[misc]
     ) -> Any:
         """This process's share of the batch's mean loss over learned tokens."""
         outputs = model(**inputs)
-        items = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != -100).sum()
+        items = num_items_in_batch if num_items_in_batch is not None else num_learned(inputs["labels"])
         loss = outputs["loss"] / torch.as_tensor(items, device=outputs["loss"].device).clamp(min=1)
         # Gradients are averaged over processes, and this loss is divided by the labels of all of them.
         loss = loss * self.accelerator.num_processes

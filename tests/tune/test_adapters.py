@@ -250,7 +250,7 @@ def test_longlora_trains_embeddings_and_norms_and_lora_does_not(tied: Path, tune
         assert all("lora_" in name for name in file.keys())  # noqa: SIM118
 
 
-def test_a_curriculum_of_two_plans(tied: Path, tune: Tune, tmp_path: Path) -> None:
+def test_a_second_plan_is_made_from_the_origin(tied: Path, tune: Tune, tmp_path: Path) -> None:
     """From a plan at 4 to one at 8, planned again from the origin: the paper's transfer from s to 2s."""
     tune(tmp_path / "first", steps=1)
     tune(tmp_path / "second", start=tmp_path / "first", length=512, lineage="runtime", steps=1)

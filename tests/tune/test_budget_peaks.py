@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from ropewalk.attention.registered import put_on
 from ropewalk.core.budget import Sizes, Training, budget
+from ropewalk.tune import measured
 from ropewalk.tune.checkpointing import enable
 from ropewalk.tune.learner import Learner
 from ropewalk.tune.recipes import dress, num_trained
@@ -66,13 +67,7 @@ def peak_of(sizes: Sizes, training: Training, length: int) -> tuple[int, int, in
         before = sum(p.grad.numel() * 4 for p in learner.parameters() if p.grad is not None)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
             passes(learner, training, length)
-    now = top = 0
-    found = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(found, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        top = max(top, now)
-    assert len(found) > 100
-    return top + before, held(learner), num_trained(learner)[0]
+    return measured.peak_of(watched) + before, held(learner), num_trained(learner)[0]
 
 
 def held(module: nn.Module) -> int:

@@ -165,7 +165,7 @@ def test_the_folder_measures_and_is_not_merged(trained: Path, long_text: Path, t
         rows = ropewalk.measure(source, text=[long_text], length=96, out=tmp_path / name, device="cpu", dtype="float32")
         return float(next(row.value for row in rows if row.metric == "nll"))
 
-    assert nll(trained, "with") != nll(trained / "base", "without")
+    assert abs(nll(trained, "with") - nll(trained / "base", "without")) > 1e-3
     with pytest.raises(InputError, match="a prefix is no weights"):
         merge(trained, tmp_path / "merged")
     assert [one.field for one in ropewalk.verify(trained).findings if one.severity == "warning"] == ["peft_type"]

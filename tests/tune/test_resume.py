@@ -155,8 +155,8 @@ def test_a_full_disk_loses_nothing(
 def test_a_changed_setting_is_another_run(tune: Tune, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert killed(lambda: tune(out, callbacks=[At("on_step_end", 3)]))
-    with pytest.raises(OutputError, match="learning_rate"):
-        tune(out, resume=True, learning_rate=1e-3)
+    with pytest.raises(OutputError, match="max_grad_norm"):
+        tune(out, resume=True, max_grad_norm=0.5)
 
 
 def test_a_finished_run_is_not_trained_again(tune: Tune, tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """Groups of shifted sparse attention follow the stages of a curriculum, in tokens, also after a kill."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 from small import Tune
 from streams import Counting
+from test_resume import At, killed
 from transformers import TrainerCallback
 
 from ropewalk.tune.attention import stage_groups
@@ -19,17 +18,15 @@ CURRICULUM: dict[str, Any] = {
 
 
 class Told(TrainerCallback):
-    """Writes down which attention each step had, and kills the process after one of them."""
+    """Writes down which attention each step had."""
 
-    def __init__(self, path: Path, kill_at: int = 0) -> None:
-        self.path, self.kill_at = path, kill_at
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         name = next(module.config._attn_implementation for module in model.modules() if hasattr(module, "layer_idx"))
         with self.path.open("a") as file:
             file.write(f"{state.global_step} {name}\n")
-        if state.global_step == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Short(Counting):
@@ -53,13 +50,9 @@ def test_groups_grow_with_the_rows_also_after_a_kill(tune: Tune, tmp_path: Path)
         tune(out, data=data, callbacks=[Told(told)], **CURRICULUM)
         assert told.read_text().splitlines() == expected
     again, told = tmp_path / "again", tmp_path / "again.txt"
-    for kill_at in (1, 3):
-        if (child := os.fork()) == 0:
-            try:
-                tune(again, callbacks=[Told(told, kill_at)], resume=kill_at > 1, **CURRICULUM)
-            finally:
-                os._exit(0)
-        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    for step in (1, 3):
+        callbacks = [Told(told), At("on_step_end", step)]
+        assert killed(lambda given=callbacks, on=step > 1: tune(again, callbacks=given, resume=on, **CURRICULUM))
     tune(again, callbacks=[Told(told)], resume=True, **CURRICULUM)
     # A step that was taken and not saved is taken again.
     assert list(dict.fromkeys(told.read_text().splitlines())) == expected

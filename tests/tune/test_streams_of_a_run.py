@@ -1,14 +1,12 @@
 """What a whole run reads: positions drawn by the streams, the same after a kill; one document in a row where needed."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from small import Tune
 from streams import Counting
-from transformers import TrainerCallback
+from test_resume import At, killed
 
 from ropewalk.core.errors import InputError
 from ropewalk.data.rows import Row
@@ -18,17 +16,6 @@ CURRICULUM: dict[str, Any] = {
     "steps": None, "window": None, "stages": [(24, 2), (24, 2)], "recipe": "lora", "merge": True, "save_every": 1,
     "accumulate": 1,
 }  # fmt: skip
-
-
-class DieAt(TrainerCallback):
-    """Kills the process after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture
@@ -53,12 +40,7 @@ def test_drawn_positions_come_back_after_a_kill(positions: str, tune: Tune, seen
     # Two stages of the same rows, at positions of their own.
     assert len(set(places)) == 4
     assert 24 < max(max(place) for place in places) < 256
-    if (child := os.fork()) == 0:
-        try:
-            tune(tmp_path / "broken", callbacks=[DieAt(3)], **asked)
-        finally:
-            os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert killed(lambda: tune(tmp_path / "broken", callbacks=[At("on_step_end", 3)], **asked))
     seen.clear()
     tune(tmp_path / "broken", resume=True, **asked)
     assert tuple(seen[-1].position_ids.tolist()) == places[3]

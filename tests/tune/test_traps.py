@@ -172,7 +172,7 @@ def test_the_first_token_of_each_document_is_never_learned(tied: Path) -> None:
         assert not torch.isclose(learner(**batch)["loss"], whole)
 
 
-def test_shorter_rows_are_padded_with_a_document_that_nobody_learns_from(tied: Path) -> None:
+def test_shorter_rows_are_padded_under_an_id_that_nobody_learns_from(tied: Path) -> None:
     rows = [Counting(24).row(0), Counting(9).row(1)]
     learner = Learner(model_of(tied))
     with put_on(learner.bare):

@@ -2,8 +2,8 @@
 
 PEFT puts them in from the `forward` of its own wrapper, so everything that calls the model inside it (a chunked loss, a
 likelihood, a generation of ours) goes without, and nothing says so: the loss then has no gradient at all. Here a hook on the
-decoder puts them in, in training and in reading alike, so that both compute the same. It is registered and can be taken off;
-no `forward` is replaced.
+decoder puts them in, in training and in reading alike, so that both compute the same. No `forward` is replaced; the hook
+stays as long as the model does, as merged weights do.
 
 Positions count from the prefix's end: the text's token i turns by i + P, as PEFT's own path has it. So a text of
 length - P tokens fills a plan. Masks get room for the prefix, which every token sees.
@@ -71,8 +71,8 @@ class Prefix:
 
 
 def put_prefix(dressed: Any, *, trains: bool) -> Any:
-    """Puts the prefix of PEFT's wrapper on the model inside it and returns that model; `handle.remove()` of
-    `model.get_decoder()`'s hooks takes it off. With `trains` every forward asks the wrapper anew, so gradients flow."""
+    """Puts the prefix of PEFT's wrapper on the model inside it and returns that model. With `trains` every forward asks the
+    wrapper anew, so gradients flow."""
     model, config = dressed.get_base_model(), dressed.active_peft_config
     num_tokens = config.num_virtual_tokens
     if trains:

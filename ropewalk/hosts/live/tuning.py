@@ -6,6 +6,8 @@ numbers that are written; they are read back and compared before anything trains
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,14 @@ def load_adapter(path: Path, *, dtype: torch.dtype, device: torch.device, attent
     return with_adapter(model, path), tokenizer
 
 
+@contextmanager
+def peft_is_quiet() -> Iterator[None]:
+    """Without the warning that PEFT 0.21 causes by asking transformers 5.23 by a name that has become another."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
+
+
 def with_adapter(model: Any, path: Path) -> Any:
     """The model with the adapter of a folder added into its weights, or the prefix put before every text.
 
@@ -80,9 +90,7 @@ def with_adapter(model: Any, path: Path) -> Any:
         from peft import PeftModel
     except ImportError as error:
         raise InputError(f"{path} is an adapter, which needs peft; pip install 'ropewalk[tune]'") from error
-    with warnings.catch_warnings():
-        # PEFT 0.21 asks transformers 5.23 by a name that has become another.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+    with peft_is_quiet():
         try:
             dressed = PeftModel.from_pretrained(model, str(path), use_safetensors=True)
         except (RuntimeError, ValueError, OSError, KeyError) as error:
