@@ -107,7 +107,9 @@ def run_data(args: argparse.Namespace) -> int:
     """`ropewalk data PATH... --tokenizer SOURCE --length N --out DIR`."""
     from ropewalk.core.errors import InputError
 
-    foreign = [name for name in (MAKING if args.writer is None else MIXING) if getattr(args, name)]
+    # A 0 that was said is a word too; what was not said is None, False or no list at all.
+    values = {name: getattr(args, name) for name in (MAKING if args.writer is None else MIXING)}
+    foreign = [name for name, value in values.items() if not (value is None or value is False or value == [])]
     if foreign:
         option = "--" + foreign[0].replace("_", "-")
         if args.writer is None:

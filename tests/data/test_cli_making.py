@@ -117,6 +117,8 @@ def test_a_server_with_too_little_room_is_a_sentence(
     ("options", "words"),
     [
         (["--spans", "3"], ["--spans is of conversations", "--writer"]),
+        (["--temperature", "0"], ["--temperature is of conversations"]),
+        (["--writer", "MODEL", "--spans", "3", "--keep-short", "0"], ["--keep-short is of rows"]),
         (["--writer", "MODEL"], ["give it with --spans"]),
         (["--writer", "MODEL", "--spans", "0"], ["--spans is at least 1"]),
         (["--writer", "MODEL", "--spans", "3", "--mix", "a=1"], ["--mix is of rows", "ropewalk data out"]),

@@ -24,7 +24,8 @@ from ropewalk.data.reading.records import UnreadableError
 
 KEPT = "kept"
 REFUSED = "refused by the writer"
-Row = dict[str, Any]
+Json = dict[str, Any]
+"""A draft, or an item of one, as `drafts.jsonl` has it."""
 
 
 class DroppedError(Exception):
@@ -37,11 +38,11 @@ class Drafts:
     def __init__(self, contexts: Contexts, writing: Writing, wordings: Wordings, settings: Settings) -> None:
         self.contexts, self.writing, self.wordings, self.settings = contexts, writing, wordings, settings
 
-    def draft(self, index: int, span: Span) -> Row:
+    def draft(self, index: int, span: Span) -> Json:
         """Everything that is made of the span in place `index` of the order."""
         texts = self.contexts.texts
         text = texts.items[span.text]
-        first = self._item("question", index, span, lambda row: self._asked(row, span))
+        first = self._item("question", index, span, lambda item: self._asked(item, span))
         items = [first]
         if first["verdict"] == KEPT:
             items += [self._rewritten(name, first, index, span) for name in sorted(set(self.settings.rewrites))]
@@ -58,35 +59,35 @@ class Drafts:
             "items": items,
         }
 
-    def _rewritten(self, name: str, first: Row, index: int, span: Span) -> Row:
-        made: Mapping[str, Callable[[Row], None]] = {
-            "rephrase": lambda row: self._rephrased(row, first),
-            "fobar": lambda row: self._backward(row, "fobar", first["question"], first),
-            "self-verification": lambda row: self._backward(row, "self-verification", self._statement(row, first), first),
+    def _rewritten(self, name: str, first: Json, index: int, span: Span) -> Json:
+        made: Mapping[str, Callable[[Json], None]] = {
+            "rephrase": lambda item: self._rephrased(item, first),
+            "fobar": lambda item: self._backward(item, "fobar", first["question"], first),
+            "self-verification": lambda item: self._backward(item, "self-verification", self._statement(item, first), first),
         }
         return self._item(name, index, span, made[name])
 
-    def _item(self, kind: str, index: int, span: Span, fill: Callable[[Row], None]) -> Row:
+    def _item(self, kind: str, index: int, span: Span, fill: Callable[[Json], None]) -> Json:
         """One item: what `fill` makes of it, and what the checks say."""
         seed = int.from_bytes(hashlib.sha256(f"{self.settings.seed} {index} {kind}".encode()).digest()[:4])
-        row: Row = {"kind": kind, "question": None, "answer": None, "seed": seed, "verdict": KEPT, "replies": {}}
+        item: Json = {"kind": kind, "question": None, "answer": None, "seed": seed, "verdict": KEPT, "replies": {}}
         try:
-            fill(row)
-            self._check(row, index, span)
+            fill(item)
+            self._check(item, index, span)
         except DroppedError as dropped:
-            row["verdict"] = str(dropped)
+            item["verdict"] = str(dropped)
         except UnreadableError as error:
-            row["verdict"] = error.reason
+            item["verdict"] = error.reason
         except UnwrittenError as error:
-            row |= {"verdict": REFUSED, "detail": str(error)[:300]}
-        return row
+            item |= {"verdict": REFUSED, "detail": str(error)[:300]}
+        return item
 
-    def _say(self, row: Row, step: str, name: str, **places: str) -> str:
-        """The writer's reply to a wording, as one line; kept whole in the row."""
-        seed = (row["seed"] + len(row["replies"])) % 2**31
+    def _say(self, item: Json, step: str, name: str, **places: str) -> str:
+        """The writer's reply to a wording, as one line; kept whole in the item."""
+        seed = (item["seed"] + len(item["replies"])) % 2**31
         said = self.writing.write(self.wordings.say(name, **places), seed)
         said = said if isinstance(said, Written) else Written(text=said)
-        row["replies"][step] = said.text
+        item["replies"][step] = said.text
         line = first_line(said.text)
         if said.cut and "\n" not in said.text.strip():
             # What follows a whole first line is not read anyway.
@@ -97,11 +98,11 @@ class Drafts:
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
-    def _asked(self, row: Row, span: Span) -> None:
+    def _asked(self, item: Json, span: Span) -> None:
         """A question and its answer from the span."""
         lines = self._lines(span)
-        row["question"] = self._question(self._say(row, "question", "question", span=lines))
-        row["answer"] = self._say(row, "answer", "answer", text=lines, question=row["question"])
+        item["question"] = self._question(self._say(item, "question", "question", span=lines))
+        item["answer"] = self._say(item, "answer", "answer", text=lines, question=item["question"])
 
     def _question(self, line: str) -> str:
         if not is_question(line):
@@ -110,16 +111,16 @@ class Drafts:
             raise DroppedError("question: speaks of the lines it was made from")
         return line
 
-    def _rephrased(self, row: Row, first: Row) -> None:
-        row["answer"] = first["answer"]
-        row["question"] = self._question(self._say(row, "question", "rephrase", question=first["question"]))
-        if row["question"].casefold() == first["question"].casefold():
+    def _rephrased(self, item: Json, first: Json) -> None:
+        item["answer"] = first["answer"]
+        item["question"] = self._question(self._say(item, "question", "rephrase", question=first["question"]))
+        if item["question"].casefold() == first["question"].casefold():
             raise DroppedError("question: the same words again")
 
-    def _statement(self, row: Row, first: Row) -> str:
-        return self._say(row, "statement", "statement", question=first["question"], answer=first["answer"])
+    def _statement(self, item: Json, first: Json) -> str:
+        return self._say(item, "statement", "statement", question=first["question"], answer=first["answer"])
 
-    def _backward(self, row: Row, kind: str, sentence: str, first: Row) -> None:
+    def _backward(self, item: Json, kind: str, sentence: str, first: Json) -> None:
         """A question for a number of the question, which its answer does not say."""
         known = NUMBERED.findall(first["answer"])
         found = [each for each in NUMBERED.findall(first["question"]) if each not in known]
@@ -129,37 +130,37 @@ class Drafts:
         hidden, count = number.subn("x", sentence)
         if not count:
             raise DroppedError("statement: without the number to hide")
-        row |= {"answer": found[-1], "question": self.wordings.say(kind, hidden=hidden, answer=first["answer"])}
+        item |= {"answer": found[-1], "question": self.wordings.say(kind, hidden=hidden, answer=first["answer"])}
 
     # --- what must hold -----------------------------------------------------------------------------------------------
 
-    def _check(self, row: Row, index: int, span: Span) -> None:
+    def _check(self, item: Json, index: int, span: Span) -> None:
         """Fills in the checks. Raises `DroppedError` at the first that fails."""
-        question, answer, threshold = row["question"], row["answer"], self.settings.agreement
+        question, answer, threshold = item["question"], item["answer"], self.settings.agreement
         if any(token in question + answer for token in self.contexts.texts.special):
             raise DroppedError("answer: holds a special token")
         if self._unstated(answer):
             raise DroppedError("answer: not stated")
         if not own_words(question, answer):
             raise DroppedError("answer: the question says it")
-        again = self._say(row, "again", "again", text=self._lines(span), question=question)
-        row["f1"] = round(f1(answer, again), 4)
+        again = self._say(item, "again", "again", text=self._lines(span), question=question)
+        item["f1"] = round(f1(answer, again), 4)
         if self._unstated(again) or not agree(answer, again, threshold):
             raise DroppedError("again: does not agree")
         amid = self._amid(span)
         if amid != self._lines(span):
-            found = self._say(row, "amid", "again", text=amid, question=question)
+            found = self._say(item, "amid", "again", text=amid, question=question)
             if self._unstated(found) or not agree(answer, found, threshold):
                 raise DroppedError("amid: does not agree")
-        alone = self._say(row, "alone", "alone", question=question)
+        alone = self._say(item, "alone", "alone", question=question)
         if gives_away(alone, question, answer, threshold):
             raise DroppedError("alone: known by heart")
-        context = self.contexts.around(span, question, answer, [self.settings.seed, index, row["seed"]])
-        row["context"] = context.to_dict(self.contexts.texts)
+        context = self.contexts.around(span, question, answer, [self.settings.seed, index, item["seed"]])
+        item["context"] = context.to_dict(self.contexts.texts)
         text, num_read = self.contexts.without(span, context, self.settings.reads(self.writing.longest))
-        row["checked_tokens"] = num_read
+        item["checked_tokens"] = num_read
         if text:
-            without = self._say(row, "without", "answer", text=text, question=question)
+            without = self._say(item, "without", "answer", text=text, question=question)
             if gives_away(without, question, answer, threshold):
                 raise DroppedError("without: stands elsewhere in the text")
 

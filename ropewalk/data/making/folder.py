@@ -21,7 +21,7 @@ from ropewalk.core.errors import InputError, OutputError
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import check_out, full_disk_is_told, write_atomic
 from ropewalk.data.making.contexts import Contexts
-from ropewalk.data.making.drafts import REFUSED, Drafts, Row
+from ropewalk.data.making.drafts import REFUSED, Drafts, Json
 from ropewalk.data.making.items import SCHEMA_VERSION, counted, judged, lines
 from ropewalk.data.making.settings import Settings, Writing
 from ropewalk.data.making.texts import Span, Texts
@@ -61,7 +61,7 @@ def make(
     _begin(folder, asked, force=force, resume=resume)
     card = {"verb": VERB, "status": "running", "asked": asked, "num_spans": len(spans)}
     _save(folder, card)
-    found = [row for row in _drafts(folder) if row["index"] < len(spans)]
+    found = [draft for draft in _drafts(folder) if draft["index"] < len(spans)]
     contexts = Contexts(texts, encoder, wordings, settings)
     with told.task("asking about spans"):
         found += _asked(folder, Drafts(contexts, writing, wordings, settings), spans, found, writing.at_once, told)
@@ -128,21 +128,21 @@ def _check_same(folder: Path, asked: Mapping[str, Any]) -> None:
         )
 
 
-def _drafts(folder: Path) -> list[Row]:
+def _drafts(folder: Path) -> list[Json]:
     """The spans that are finished. What a kill cut, and what the writer refused, is taken out to be asked again."""
     path = folder / DRAFTS
     if not path.is_file():
         return []
-    found: dict[int, Row] = {}
+    found: dict[int, Json] = {}
     content = path.read_bytes()
     for line in content[: content.rfind(b"\n") + 1].splitlines():
         try:
-            row = json.loads(line)
-            refused = any(item["verdict"] == REFUSED for item in row["items"])
-            found |= {} if refused else {int(row["index"]): row}
+            draft = json.loads(line)
+            refused = any(item["verdict"] == REFUSED for item in draft["items"])
+            found |= {} if refused else {int(draft["index"]): draft}
         except (ValueError, KeyError, TypeError) as error:
             raise OutputError(f"{path} has a line that is no draft ({error}); start anew with --force") from error
-    whole = "".join(json.dumps(row) + "\n" for row in found.values()).encode()
+    whole = "".join(json.dumps(draft) + "\n" for draft in found.values()).encode()
     if whole != content:
         write_atomic(path, whole)
     return list(found.values())
@@ -159,9 +159,9 @@ def _write(path: Path, parts: Iterator[str]) -> None:
         stage.replace(path)
 
 
-def _append(path: Path, row: Row) -> None:
+def _append(path: Path, draft: Json) -> None:
     with full_disk_is_told(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(draft) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -174,17 +174,17 @@ def _save(folder: Path, card: Mapping[str, Any]) -> None:
 
 
 def _asked(
-    folder: Path, drafts: Drafts, spans: Sequence[Span], found: Sequence[Row], at_once: int, told: Progress
-) -> list[Row]:  # fmt: skip
+    folder: Path, drafts: Drafts, spans: Sequence[Span], found: Sequence[Json], at_once: int, told: Progress
+) -> list[Json]:  # fmt: skip
     """The drafts that are missing, each on disk as soon as it is there. Raises `InputError` after refusals in a row."""
-    known = {row["index"] for row in found}
-    made: list[Row] = []
+    known = {draft["index"] for draft in found}
+    made: list[Json] = []
     refused = 0
-    for row in _in_turn(drafts, [(i, span) for i, span in enumerate(spans) if i not in known], at_once):
-        _append(folder / DRAFTS, row)
-        made.append(row)
+    for draft in _in_turn(drafts, [(i, span) for i, span in enumerate(spans) if i not in known], at_once):
+        _append(folder / DRAFTS, draft)
+        made.append(draft)
         told.at((len(known) + len(made)) / len(spans))
-        details = [item["detail"] for item in row["items"] if item["verdict"] == REFUSED]
+        details = [item["detail"] for item in draft["items"] if item["verdict"] == REFUSED]
         refused = refused + 1 if details else 0
         if refused == PATIENCE:
             raise InputError(
@@ -194,13 +194,13 @@ def _asked(
     return made
 
 
-def _in_turn(drafts: Drafts, missing: Sequence[tuple[int, Span]], at_once: int) -> Iterator[Row]:
+def _in_turn(drafts: Drafts, missing: Sequence[tuple[int, Span]], at_once: int) -> Iterator[Json]:
     """Drafts as they are finished, some at once."""
     if at_once == 1:
         yield from (drafts.draft(index, span) for index, span in missing)
         return
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="asking")
-    rest, under_way = iter(missing), set[Future[Row]]()
+    rest, under_way = iter(missing), set[Future[Json]]()
     try:
         for index, span in rest:
             under_way.add(pool.submit(drafts.draft, index, span))
@@ -212,7 +212,7 @@ def _in_turn(drafts: Drafts, missing: Sequence[tuple[int, Span]], at_once: int) 
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _results(done: set[Future[Row]]) -> Iterator[Row]:
+def _results(done: set[Future[Json]]) -> Iterator[Json]:
     """What is finished first, then what failed."""
     failed = None
     for future in done:

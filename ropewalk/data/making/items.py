@@ -11,17 +11,17 @@ from typing import Any
 
 from ropewalk.data.making.agreement import words
 from ropewalk.data.making.contexts import Contexts, Piece
-from ropewalk.data.making.drafts import KEPT, Row
+from ropewalk.data.making.drafts import KEPT, Json
 from ropewalk.data.making.texts import Span
 
 SCHEMA_VERSION = 1
 ALREADY = "question: asked already"
 
 
-def judged(drafts: Iterable[Row]) -> list[Row]:
+def judged(drafts: Iterable[Json]) -> list[Json]:
     """The drafts in the order of their spans, questions that were asked before dropped."""
     found, asked = [], set()
-    for draft in sorted(drafts, key=lambda row: int(row["index"])):
+    for draft in sorted(drafts, key=lambda each: int(each["index"])):
         items = []
         for item in draft["items"]:
             key = tuple(words(item["question"] or ""))
@@ -32,7 +32,7 @@ def judged(drafts: Iterable[Row]) -> list[Row]:
     return found
 
 
-def lines(drafts: Iterable[Row], contexts: Contexts, said: Mapping[str, Any]) -> Iterator[str]:
+def lines(drafts: Iterable[Json], contexts: Contexts, said: Mapping[str, Any]) -> Iterator[str]:
     """Each kept item as a JSON line with its provenance; `said` is the same for all."""
     for draft in drafts:
         low, high = draft["span"]["characters"]
@@ -41,7 +41,7 @@ def lines(drafts: Iterable[Row], contexts: Contexts, said: Mapping[str, Any]) ->
                 yield json.dumps(_item(draft, item, contexts, Span(text=draft["place"], low=low, high=high), said)) + "\n"
 
 
-def _item(draft: Row, item: Row, contexts: Contexts, span: Span, said: Mapping[str, Any]) -> dict[str, Any]:
+def _item(draft: Json, item: Json, contexts: Contexts, span: Span, said: Mapping[str, Any]) -> dict[str, Any]:
     pieces = [
         Piece(text=piece["document"], low=piece["characters"][0], high=piece["characters"][1])
         for piece in item["context"]["pieces"]
@@ -65,7 +65,7 @@ def _item(draft: Row, item: Row, contexts: Contexts, span: Span, said: Mapping[s
     }  # fmt: skip
 
 
-def counted(drafts: Iterable[Row]) -> dict[str, Any]:
+def counted(drafts: Iterable[Json]) -> dict[str, Any]:
     """By kind of item: how many were tried, kept, and dropped for which reason; and the lengths of what is kept."""
     kinds: dict[str, Counter[str]] = {}
     lengths, checked = [], []
