@@ -11,10 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from ropewalk.core.errors import MachineError
-
-WORDS = ("out of memory", "not enough memory", "can't allocate memory")
-"""What torch's allocators say inside a plain `RuntimeError`: the first on Apple's devices, the others on a CPU."""
-
+from ropewalk.hosts.watched import out_of_memory
 
 RESUMED = (
     "free some memory and run again with --resume, which keeps what is finished, or ask anew with a smaller --length or "
@@ -30,8 +27,7 @@ def out_of_memory_is_told(length: int, mend: str = RESUMED) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         # torch.OutOfMemoryError is a RuntimeError.
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and not any(words in str(error) for words in WORDS):
+        if not (isinstance(error, torch.OutOfMemoryError) or out_of_memory(error)):
             raise
         raise MachineError(f"out of memory at length {length}; {mend}") from error
 
@@ -42,7 +38,8 @@ def peak_bytes() -> int | None:
         return int(torch.cuda.max_memory_allocated())
     try:
         import resource
-    except ImportError:  # not on every system
+    except ImportError:
+        # Not on every system.
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
