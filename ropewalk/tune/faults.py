@@ -1,7 +1,11 @@
 """A watch over the loss: what is not finite or runs away stops a run before it has cost anything.
 
-A step whose loss is not finite, or whose gradients are not, is never taken: the parameters before it are saved. A loss above
-ten times the running median for five steps is a run that has diverged.
+A step whose loss is not finite, or whose gradients are not, is never taken: the parameters before it are saved. A loss that
+is too high for five steps is a run that has diverged: above ten times its running median, or, since a language model that
+has forgotten everything says ln V (10.8 of 2.2) and never more, far above its lowest median in nats: eight times as far as
+losses usually are from their median, at least 3 and at most 6. Before twenty losses are known it is 6, above the median of
+those there are: the first one is the untouched model's. What a too high rate does besides, a loss one or two nats up that comes down again,
+is no fault.
 
 The same command would come to the same fault, to the last bit. So `state/fault.json` says where the run was stopped, and a
 resumed run may then have a lower learning rate: it goes on from the last state that was written in the course of the run,
@@ -27,6 +31,14 @@ REMEMBERED = 100
 """Losses the median runs over."""
 LIMIT = 10.0
 """A loss above this many medians is too high."""
+NATS = 3.0
+"""A loss so far above the lowest median is too high: a perplexity 20 times as large; more where losses scatter."""
+MOST_NATS = 6.0
+"""A loss so far above it is too high, however they scatter: from 2 nats to ln 49,152 it is 8.8."""
+SPREADS = 8.0
+"""How many median distances from the median are usual; of a normal distribution 8 are 5.4 standard deviations."""
+KNOWN = 20
+"""Losses that a median needs to be the lowest one: of five easy rows it would be too low for all that follows."""
 PATIENCE = 5
 """So many steps in a row of a loss too high are a run that has diverged."""
 FEWEST = 5
@@ -46,22 +58,40 @@ class Watch:
         known = content or {"losses": [], "high": 0}
         self.losses: deque[float] = deque(known["losses"], maxlen=REMEMBERED)
         self.high = int(known["high"])
+        self.lowest: float | None = known.get("lowest")
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON types."""
-        return {"losses": list(self.losses), "high": self.high}
+        return {"losses": list(self.losses), "high": self.high, "lowest": self.lowest}
 
     def fault(self, loss: float) -> str | None:
         """What is wrong with the loss of a step, None where nothing is."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        middle = median(self.losses) if len(self.losses) >= FEWEST else math.inf
-        self.high = self.high + 1 if loss > LIMIT * middle else 0
-        if self.high >= PATIENCE:
-            return f"the loss is {loss:.4g}, above {LIMIT:g} times its running median {middle:.4g} for {PATIENCE} steps"
-        if not self.high:
+        above = self._above(loss)
+        self.high = self.high + 1 if above else 0
+        if above and self.high >= PATIENCE:
+            return f"the loss is {loss:.4g}, {above} for {PATIENCE} steps"
+        if not above:
             # What is too high is no measure of what is usual.
             self.losses.append(loss)
+            if len(self.losses) >= KNOWN:
+                self.lowest = min(median(self.losses), math.inf if self.lowest is None else self.lowest)
+        return None
+
+    def _above(self, loss: float) -> str | None:
+        """What a loss is too high above, in words; None where it is not."""
+        if not self.losses:
+            return None
+        middle = median(self.losses)
+        if len(self.losses) >= FEWEST and loss > LIMIT * middle:
+            return f"above {LIMIT:g} times its running median {middle:.4g}"
+        lowest, margin = middle, MOST_NATS
+        if self.lowest is not None:
+            spread = median(abs(one - middle) for one in self.losses)
+            lowest, margin = self.lowest, min(max(NATS, SPREADS * spread), MOST_NATS)
+        if loss > lowest + margin:
+            return f"more than {margin:.2g} nats above the lowest running median {lowest:.4g}"
         return None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,38 @@ def test_the_watch_forgives_a_spike_and_remembers_across_a_resume() -> None:
 def test_a_run_that_falls_from_a_high_loss_has_not_diverged() -> None:
     watch = Watch()
     assert all(watch.fault(100.0 / (step + 1)) is None for step in range(50))
+
+
+def test_a_language_model_that_collapses_has_diverged() -> None:
+    """ln V of 49,152 words is 10.8, five times a usual loss: no factor of ten ever comes."""
+    for before in (1, 3, 100):
+        watch = Watch()
+        assert [watch.fault(2.2) for _ in range(before)] == [None] * before
+        faults = [watch.fault(10.8) for _ in range(5)]
+        assert faults[:4] == [None] * 4
+        assert faults[4] is not None
+        assert "nats above the lowest running median 2.2 for 5 steps" in faults[4]
+
+
+def test_a_collapse_is_seen_however_slowly_it_comes_and_however_losses_scatter() -> None:
+    draw = random.Random(0)
+    watch = Watch()
+    assert all(watch.fault(2.2 + draw.gauss(0, 0.8)) is None for _ in range(300))
+    # So slowly that a running median alone goes along.
+    assert any(watch.fault(2.2 + 8.6 * step / 600 + draw.gauss(0, 0.8)) for step in range(700))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_ordinary_runs_do_is_no_fault(seed: int) -> None:
+    """Rows of prose, code and tables one at a time; a first step that harms; a stretched model that learns to read again."""
+    draw = random.Random(seed)
+    noise = [draw.choice((0.9, 2.2, 2.6, 3.4)) + draw.gauss(0, 0.5) for _ in range(5000)]
+    easy_first = [0.3, *(3.4 + draw.gauss(0, 0.4) for _ in range(300))]
+    harmed = [2.4, *(2.4 + 2.5 * 0.97**step + draw.gauss(0, 0.2) for step in range(300))]
+    stretched = [7.5 * 0.9**step + 2.3 + draw.gauss(0, 0.2) for step in range(300)]
+    for losses in (noise, easy_first, harmed, stretched):
+        watch = Watch()
+        assert {watch.fault(max(0.01, loss)) for loss in losses} == {None}
 
 
 # --- the way out of a fault ------------------------------------------------------------------------------------------------
