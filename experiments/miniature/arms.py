@@ -108,7 +108,6 @@ def stretched(sizes: Sizes) -> Table:
         id="stretched", title="Stretched: untuned, and tuned at the same budget",
         asks="What each method costs and gains before and after the same few steps.",
         lines=tuple(lines), claims=tuple(claims), published=PUBLISHED["stretched"],
-        curves=tuple((m, tuned(sizes, m, sizes.longest)) for m in FOUR),
     )  # fmt: skip
 
 
@@ -118,7 +117,9 @@ def steps(sizes: Sizes) -> Table:
     arms = tuple((f"{m} {length:,}", tuned(sizes, m, length)) for length in sizes.lengths for m in ("pi", "yarn"))
     return Table(
         id="steps", title="Steps and tokens to equal NLL",
-        asks="How many steps YaRN needs to be where PI ends, on documents that are in neither split.",
+        asks="How many steps PI and YaRN need to one NLL, on documents that are in neither split: both to their first "
+        "crossing of the same target. A step has the same tokens for both, so tokens go as steps do. *PI's end* is the mean "
+        "of its last validations, *way* what lies between its untrained plan and that.",
         lines=lines, columns=("beyond",), published=PUBLISHED["steps"], curves=arms,
     )  # fmt: skip
 
@@ -167,7 +168,8 @@ def transfer(sizes: Sizes) -> Table:
     )
     return Table(
         id="transfer", title="Transfer from s to 2s", lines=tuple(lines), columns=("inside", "beyond", "octave", "gain"),
-        asks="Whether half the steps suffice where a model was tuned at half the factor before.",
+        asks="Whether half the steps suffice where a model was tuned at half the factor before. After the transfer the "
+        "rows go on, so it has read those of the longest arm in the same order; only the plan of the first steps differs.",
         claims=(claim,),
         published=PUBLISHED["transfer"],
     )  # fmt: skip
@@ -207,7 +209,8 @@ def lora(sizes: Sizes) -> Table:
     full, plain, more = (line.cell for line in lines[-3:])
     return Table(
         id="lora", title="Adapters with and without embeddings and norms", lines=lines,
-        asks="Adapters of rank 8 on attention; a head of 32 dimensions is a fourth of a real one, so rank 8 is much.",
+        asks="Adapters of rank 8 on attention; a head of 32 dimensions is a fourth of a real one, so rank 8 is much. "
+        "Adapters train in float32, full training multiplies in " + sizes.dtype + ": not a difference of method alone.",
         claims=(
             Claim(says="adapters, embeddings and norms below adapters alone", better=more, worse=plain, length=short),
             Claim(says="full training is below adapters alone", better=full, worse=plain, length=short),
@@ -282,3 +285,8 @@ TABLES: dict[str, Callable[[Sizes], Table]] = {
     "lora": lora, "s2": s2, "pose": pose, "abf": abf,
 }  # fmt: skip
 """In the order in which they are run; the tenth, on SmolLM2, is `smollm2`."""
+
+
+def watched(sizes: Sizes) -> frozenset[Arm]:
+    """The trainings whose validations some table uses; the others are not validated."""
+    return frozenset(arm for make in TABLES.values() for _, arm in make(sizes).curves)

@@ -27,6 +27,7 @@ from experiments.miniature.locks import alone
 from experiments.miniature.probe import first_sentence
 from experiments.miniature.sizes import Sizes
 from experiments.miniature.windows import streams
+from ropewalk.core.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,20 @@ class Arm:
     pattern: str = "heads"
     positions: str = "full"
     parent: "Arm | None" = None
-    """What it begins from; the base where there is none."""
+    """What it begins from; the base where there is none. Rows go on where the parent's ended."""
+
+    def __post_init__(self) -> None:
+        """Raises `InputError` where rows could not go on."""
+        if self.parent and self.parent.window != self.window:
+            raise InputError(
+                f"rows of {self.window} tokens after a parent's of {self.parent.window}: the order of rows is another, so "
+                "texts would come again; give both the same window"
+            )
+
+    @property
+    def num_steps_before(self) -> int:
+        """Steps of everything that it begins from, the base apart."""
+        return self.parent.steps + self.parent.num_steps_before if self.parent else 0
 
     @property
     def name(self) -> str:
@@ -79,6 +93,11 @@ class Reading:
         return f"{self.arm.name}~{read}" if self.arm else f"base~{read}"
 
 
+def untrained(arm: Arm) -> Reading:
+    """The plan of a training on the base, before its first step."""
+    return Reading(method=arm.method, length=arm.length)
+
+
 @dataclass(kw_only=True)
 class Cells:
     """Everything that is trained and read in one folder."""
@@ -86,6 +105,8 @@ class Cells:
     out: Path
     sizes: Sizes
     corpus: Corpus
+    watched: frozenset[Arm]
+    """Trainings that are validated as they go on."""
     make: bool = True
     """False only reads what is there."""
     only: str = ""
@@ -123,8 +144,12 @@ class Cells:
         sizes = self.sizes
         rows = sizes.step_tokens // arm.window
         group: dict[str, Any] = {"group": arm.group, "pattern": arm.pattern}
-        data = streams(self.corpus, seed=1000 + seed, positions=arm.positions, target_length=arm.length)
-        whole, watched = arm.recipe == "full", arm.recipe == "full" and arm.length > sizes.window
+        data = streams(
+            self.corpus, seed=1000 + seed, positions=arm.positions, target_length=arm.length,
+            first=rows * arm.num_steps_before,
+        )  # fmt: skip
+        # Adapters take no part in autocast: bfloat16 would round the base that they stand on.
+        whole, watched = arm.recipe == "full", arm in self.watched
         began, used = time.monotonic(), time.process_time()
         ropewalk.tune(
             source, data, length=arm.length, out=final, method=None if arm.method == "none" else arm.method,
@@ -149,14 +174,17 @@ class Cells:
         return scorer
 
     def validations(self, seed: int, arm: Arm) -> list[tuple[int, float]]:
-        """(step, NLL beyond the window on the validation documents) of a finished training, the untuned plan as step 0."""
-        first = self.read(seed, Reading(method=arm.method, length=arm.length), split="validation")
+        """(step, NLL beyond the window on the validation documents) of a finished training, the untuned plan as step 0.
+
+        Empty where the training is not there, or was not watched.
+        """
+        first = self.read(seed, untrained(arm), split="validation")
         path = self.folder(seed, arm) / "log.jsonl"
         if first is None or not path.is_file():
             return []
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         told = [(line["step"], float(line["validation"][str(arm.length)])) for line in lines if "validation" in line]
-        return [(0, float(reading.beyond(first, self.sizes, arm.length).mean())), *told]
+        return [(0, float(reading.beyond(first, self.sizes, arm.length).mean())), *told] if told else []
 
     def _told(self, name: str, seconds: float, busy: float) -> None:
         """What a cell took, on the clock and of processors; a killed and resumed one tells its last part alone."""

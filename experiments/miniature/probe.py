@@ -3,7 +3,8 @@
 Llama 2 Long (arXiv:2309.16039, section 4.1) asks for a text's first sentence and scores ROUGE-L; a model of two million
 parameters that was never taught to answer cannot be asked. Here the text's first tokens come again after its end, behind a
 blank line; the first `CUE` of them are given, and what follows is scored. Beside it the same tokens come after the same text
-without its beginning. The difference of the two NLLs is what the model has from the beginning: 0 where it cannot reach it.
+without its beginning, in whose place stand as many tokens of what would have come after the text's end. The
+difference of the two NLLs is what the model has from the beginning: 0 where it cannot reach it.
 
 Given up: an answer in words. Kept: the farthest thing there is, in text of the kind that was trained on, at every length.
 """
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from experiments.miniature.corpus import Ids
 from experiments.miniature.sizes import Sizes
+from ropewalk.core.errors import InputError
 from ropewalk.measure.forward import Forward
 
 CUE, SCORED = 8, 24
@@ -51,11 +53,16 @@ def saved(found: Found, sizes: Sizes, length: int) -> NDArray[np.float64]:
 
 
 def texts(ids: NDArray[np.int64], start: int, length: int, blank: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Two texts of `length` tokens that end alike: one has its last tokens at its beginning too, the other does not."""
+    """Two texts of `length` tokens, alike but for their beginning: one begins with its last tokens, the other does not."""
     again = ids[start : start + CUE + SCORED]
     size = length - again.size - blank.size
-    begins = (start, start + again.size)
-    return [np.concatenate([ids[begin : begin + size], blank, again]) for begin in begins]
+    if start + size + again.size > ids.size:
+        raise InputError(
+            f"a document has {ids.size} tokens, and the probe at {length} needs {start + size + again.size}; "
+            "raise least_bytes"
+        )
+    rest, other = ids[start + again.size : start + size], ids[start + size : start + size + again.size]
+    return [np.concatenate([beginning, rest, blank, again]) for beginning in (again, other)]
 
 
 def one(forward: Forward, ids: NDArray[np.int64], start: int, length: int, blank: NDArray[np.int64]) -> tuple[float, ...]:

@@ -178,7 +178,8 @@ def run(asked: Asked) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         f"{len(asked.texts)} documents of {asked.length:,} tokens, {asked.dtype}; {asked.steps} steps of one row of "
-        f"{asked.window:,} tokens; brackets are 95% intervals over documents, of needles over haystacks.", "",
+        f"{asked.window:,} tokens. One seed of training: brackets are 95% intervals over documents, of needles over "
+        "haystacks, and say nothing of training anew.", "",
         *rows(asked, True), "",
     ]  # fmt: skip
     path.write_text("\n".join(lines), encoding="utf-8")

@@ -1,14 +1,10 @@
 """Tables as Markdown, from what is on disk: a line for each arm, the claims beside them, what was not run by name."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-
-import numpy as np
-
+from experiments.miniature import crossings
 from experiments.miniature.arms import CROP, NONE, TABLES, Line, Table
-from experiments.miniature.cells import Cells, Reading
+from experiments.miniature.cells import Cells, Reading, untrained
 from experiments.miniature.figures import gain, value, verdict
-from experiments.miniature.intervals import Estimate, over_seeds
+from experiments.miniature.intervals import Estimate
 from experiments.miniature.probe import lengths
 
 NOT_RUN = "not run"
@@ -48,8 +44,11 @@ def _probed(cells: Cells, seeds: tuple[int, ...], line: Line, length: int) -> st
     if line.cell.method == "crop":
         # What is cropped away is not there to be asked for.
         return "0" if length > cells.sizes.window else "-"
-    cell = Reading(arm=line.cell.arm, method=line.cell.method, length=line.cell.length, what="probe")
-    return shown(value(cells, seeds, cell, "probe", length), "+.3f")
+    return shown(value(cells, seeds, _probe_of(line), "probe", length), "+.3f")
+
+
+def _probe_of(line: Line) -> Reading:
+    return Reading(arm=line.cell.arm, method=line.cell.method, length=line.cell.length, what="probe")
 
 
 def rows(cells: Cells, seeds: tuple[int, ...], table: Table) -> list[str]:
@@ -69,45 +68,13 @@ def claims(cells: Cells, seeds: tuple[int, ...], table: Table) -> list[str]:
     return out + [f"| {c.says} | {' | '.join(verdict(cells, seeds, c))} |" for c in table.claims]
 
 
-# --- steps to equal NLL -----------------------------------------------------------------------------------------------
-
-
-def steps_to(curve: Sequence[tuple[int, float]], target: float) -> float:
-    """The first step at which a curve is at or below `target`, between two validations by a straight line; inf if never."""
-    for (before, high), (after, low) in pairwise(curve):
-        if high <= target:
-            return float(before)
-        if low <= target:
-            return before + (after - before) * (high - target) / (high - low)
-    return float("inf") if curve[-1][1] > target else float(curve[-1][0])
-
-
-def equal_steps(cells: Cells, seeds: tuple[int, ...], table: Table) -> list[str]:
-    """For each length: where PI ends, when YaRN is there, and the ratio."""
-    if table.id != "steps":
-        return []
-    per_step = cells.sizes.step_tokens
-    out = ["", "| to | untuned: PI, YaRN | PI ends at | PI: steps, tokens | YaRN is there after | times fewer steps |"]
-    out.append("|" + " --- |" * 6)
-    for (name, pi), (_, yarn) in zip(table.curves[::2], table.curves[1::2], strict=True):
-        pairs = [(cells.validations(seed, pi), cells.validations(seed, yarn)) for seed in seeds]
-        pairs = [(a, b) for a, b in pairs if a and b]
-        length = name.split()[-1]
-        if not pairs:
-            out.append(f"| {length} | {NOT_RUN} | | | | |")
-            continue
-        ends = [a[-1][1] for a, _ in pairs]
-        needed = [steps_to(b, end) for (_, b), end in zip(pairs, ends, strict=True)]
-        firsts = " and ".join(shown(over_seeds([c[i][0][1] for c in pairs])) for i in (0, 1))
-        taken = float(pairs[0][0][-1][0])
-        ratios = [taken / max(n, 1.0) for n in needed]
-        never = sum(not np.isfinite(n) for n in needed)
-        told = f"never in {never} of {len(needed)} seeds" if never else shown(over_seeds(needed), ".1f") + " steps"
-        ratio = "" if never else shown(over_seeds(ratios), ".2f")
-        out.append(
-            f"| {length} | {firsts} | {shown(over_seeds(ends))} | {taken:.0f}, {taken * per_step:,.0f} | {told} | {ratio} |"
-        )
-    return out
+def names(table: Table) -> set[str]:
+    """Of every cell that a table is made of."""
+    lines = {reading for line in table.lines for reading in (line.cell, line.crop)}
+    lines |= {reading for claim in table.claims for reading in (claim.better, claim.worse)}
+    lines |= {_probe_of(line) for line in table.lines if "probe" in table.columns and line.cell.method != "crop"}
+    lines |= {untrained(arm) for _, arm in table.curves}
+    return {reading.name for reading in lines}
 
 
 def missing(cells: Cells, seeds: tuple[int, ...], table: Table) -> dict[str, int]:
@@ -131,7 +98,7 @@ def section(cells: Cells, seeds: tuple[int, ...], table: Table) -> list[str]:
     absent = missing(cells, seeds, table)
     if not begun(cells, seeds, table):
         return [*out, f"Not run. The papers: {table.published}", ""]
-    out += rows(cells, seeds, table) + equal_steps(cells, seeds, table) + claims(cells, seeds, table)
+    out += rows(cells, seeds, table) + crossings.table(cells, seeds, table) + claims(cells, seeds, table)
     if absent:
         named = ", ".join(f"{label} {count} of {len(seeds)}" for label, count in absent.items())
         out += ["", f"Seeds that were run, where it is not all: {named}."]

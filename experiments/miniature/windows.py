@@ -20,12 +20,19 @@ class Windows:
     packed = False
 
     def __init__(
-        self, corpus: Corpus, window: int, *, seed: int, positions: str = "full", target_length: int | None = None
+        self,
+        corpus: Corpus,
+        window: int,
+        *,
+        seed: int,
+        positions: str = "full",
+        target_length: int | None = None,
+        first: int = 0,
     ) -> None:
         self.corpus, self.window, self.seed = corpus, window, seed
-        self.positions = positions
+        self.positions, self.first = positions, first
         self.target_length = target_length or window
-        self.fingerprint = f"{corpus.fingerprint}-{window}-{seed}-{positions}-{self.target_length}"
+        self.fingerprint = f"{corpus.fingerprint}-{window}-{seed}-{positions}-{self.target_length}-{first}"
         starts, ends = np.concatenate([[0], corpus.ends[:-1]]), corpus.ends
         self.starts: NDArray[np.int64] = np.concatenate(
             [np.arange(low, high - window + 1, window) for low, high in zip(starts, ends, strict=True)]
@@ -36,7 +43,8 @@ class Windows:
         return int(self.starts.size)
 
     def row(self, index: int) -> Row:
-        """Row `index`; those beyond an epoch come in another order."""
+        """Row `index` after the first ones; those beyond an epoch come in another order."""
+        index += self.first
         epoch, at = divmod(index, len(self))
         start = int(self.starts[np.random.default_rng([self.seed, 3, epoch]).permutation(len(self))[at]])
         ids = self.corpus.train[start : start + self.window].astype(np.int64)
@@ -46,10 +54,10 @@ class Windows:
         return pose(row, self.target_length, np.random.default_rng([self.seed, 4, index]))
 
 
-def streams(corpus: Corpus, *, seed: int, positions: str = "full", target_length: int | None = None) -> Any:
-    """What `ropewalk.tune` takes as data: from a window to its rows."""
+def streams(corpus: Corpus, *, seed: int, positions: str = "full", target_length: int | None = None, first: int = 0) -> Any:
+    """What `ropewalk.tune` takes as data: from a window to its rows. `first` rows have been read before."""
 
     def of(window: int, *_: Any, **__: Any) -> Windows:
-        return Windows(corpus, window, seed=seed, positions=positions, target_length=target_length)
+        return Windows(corpus, window, seed=seed, positions=positions, target_length=target_length, first=first)
 
     return of

@@ -10,8 +10,8 @@ import pytest
 
 import ropewalk
 from experiments.miniature import __main__ as command
-from experiments.miniature import probe, reading, smollm2, tables
-from experiments.miniature.arms import TABLES, Claim, Line, tuned
+from experiments.miniature import crossings, probe, reading, smollm2
+from experiments.miniature.arms import TABLES, Claim, Line, tuned, watched
 from experiments.miniature.cells import Arm, Cells, Reading
 from experiments.miniature.corpus import Corpus, corpus
 from experiments.miniature.figures import gain, verdict
@@ -20,6 +20,8 @@ from experiments.miniature.page import write
 from experiments.miniature.published import PUBLISHED
 from experiments.miniature.sizes import TOY, Sizes
 from experiments.miniature.windows import Windows
+from ropewalk.core.errors import InputError
+from ropewalk.data.rows import Row
 
 SHORT, LONG = TOY.lengths
 
@@ -29,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Cells:
     """A toy corpus of code, with nothing trained yet."""
     out = tmp_path_factory.mktemp("miniature") / "toy"
     out.mkdir()
-    return Cells(out=out, sizes=TOY, corpus=corpus(out, TOY, out, ("code",)))
+    return Cells(out=out, sizes=TOY, corpus=corpus(out, TOY, out, ("code",)), watched=watched(TOY))
 
 
 def test_splits_are_whole_documents_and_apart(made: Cells) -> None:
@@ -54,7 +56,7 @@ def test_the_corpus_is_read_back_as_it_was_made(made: Cells) -> None:
 
 def test_another_size_is_refused_in_a_folder_that_is_there(made: Cells) -> None:
     with pytest.raises(SystemExit, match="another tune_rate; give another --out"):
-        Cells(out=made.out, sizes=replace(TOY, tune_rate=1e-3), corpus=made.corpus)
+        Cells(out=made.out, sizes=replace(TOY, tune_rate=1e-3), corpus=made.corpus, watched=watched(TOY))
 
 
 def spans(found: Corpus, rows: Windows, count: int) -> list[tuple[int, int]]:
@@ -78,6 +80,16 @@ def test_rows_lie_inside_one_document_and_each_comes_once_an_epoch(made: Cells) 
     assert np.array_equal(first.ids, again.ids)
     assert not np.array_equal(first.ids, Windows(made.corpus, SHORT, seed=4).row(5).ids)
     assert not np.array_equal(first.ids, rows.row(5 + len(rows)).ids)
+
+
+@pytest.mark.parametrize("positions", ["full", "pose"])
+def test_rows_go_on_after_those_that_were_read(made: Cells, positions: str) -> None:
+    whole = Windows(made.corpus, SHORT, seed=3, positions=positions, target_length=LONG)
+    rest = Windows(made.corpus, SHORT, seed=3, positions=positions, target_length=LONG, first=4)
+    for index in range(3):
+        assert np.array_equal(rest.row(index).ids, whole.row(4 + index).ids)
+        assert np.array_equal(rest.row(index).position_ids, whole.row(4 + index).position_ids)
+    assert rest.fingerprint != whole.fingerprint
 
 
 def test_skipped_positions_reach_the_length_on_the_same_text(made: Cells) -> None:
@@ -117,7 +129,8 @@ def test_a_dynamic_plan_is_read_at_each_length_with_its_own_numbers(made: Cells)
 
 
 def test_an_arm_carries_its_plan_and_a_transfer_departs_from_the_origin(made: Cells) -> None:
-    first = Arm(method="yarn", length=SHORT, window=SHORT, steps=2)
+    # Of the table of steps, but for its length: one that is watched.
+    first = tuned(TOY, "yarn", SHORT)
     second = Arm(method="yarn", length=LONG, window=SHORT, steps=2, parent=first)
     for arm in (first, second):
         model, _ = ropewalk.load(made.tuned(0, arm), dtype="float32", device="cpu")
@@ -126,11 +139,46 @@ def test_an_arm_carries_its_plan_and_a_transfer_departs_from_the_origin(made: Ce
         assert np.allclose(held.inv_freq, asked.inv_freq, rtol=1e-6)
         assert held.attention_factor == pytest.approx(asked.attention_factor)
     curve = made.validations(0, first)
-    assert [step for step, _ in curve] == [0, TOY.validate_every]
+    assert [step for step, _ in curve] == [0, TOY.validate_every, TOY.tune_steps]
+    assert made.validations(0, second) == []
     # The last validation is the reading of what was written: in float32, whatever training multiplied in.
     held = made.read(0, Reading(arm=first), split="validation")
     assert held is not None
     assert curve[-1][1] == pytest.approx(float(reading.beyond(held, TOY, SHORT).mean()), abs=1e-5)
+
+
+def test_a_childs_rows_are_none_of_its_parents(made: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: dict[str, list[bytes]] = {}
+    first = Arm(method="yarn", length=SHORT, window=SHORT, steps=1)
+    second = Arm(method="yarn", length=LONG, window=SHORT, steps=1, parent=first)
+    whole = Arm(method="yarn", length=LONG, window=SHORT, steps=2)
+    row = Windows.row
+
+    def seen(self: Windows, index: int) -> Row:
+        found = row(self, index)
+        read[name].append(found.ids.tobytes())
+        return found
+
+    monkeypatch.setattr(Windows, "row", seen)
+    for name, arm in (("first", first), ("second", second), ("whole", whole)):
+        read[name] = []
+        made.tuned(0, arm)
+    assert len(set(read["second"])) == TOY.step_tokens // SHORT
+    assert not set(read["first"]) & set(read["second"])
+    # One that was tuned on as many steps in one go has read the same.
+    assert set(read["whole"]) == set(read["first"]) | set(read["second"])
+
+
+def test_a_child_with_other_rows_than_its_parents_is_refused() -> None:
+    with pytest.raises(InputError, match="rows of 256 tokens after a parent's of 128"):
+        Arm(method="yarn", length=LONG, window=LONG, steps=2, parent=Arm(method="pi", length=SHORT, window=SHORT, steps=2))
+
+
+def test_only_trainings_whose_validations_are_used_are_validated() -> None:
+    asked = watched(Sizes())
+    assert {arm.method for arm in asked} == {"pi", "yarn"}
+    assert len(asked) == 4
+    assert [name for name, make in TABLES.items() if make(Sizes()).curves] == ["steps"]
 
 
 def test_cells_are_made_once(made: Cells) -> None:
@@ -150,6 +198,9 @@ def test_the_two_texts_of_the_probe_differ_in_their_beginning_alone() -> None:
     assert np.array_equal(with_it[-again:], without[-again:])
     assert np.array_equal(with_it[:again], with_it[-again:])
     assert not set(without[-again:]) & set(without[:-again])
+    assert np.array_equal(with_it[again:], without[again:])
+    with pytest.raises(InputError, match="a document has 200 tokens, and the probe at 128 needs 227"):
+        probe.texts(np.arange(200), 100, 128, blank)
 
 
 def test_the_probe_is_what_the_beginning_saves() -> None:
@@ -178,10 +229,53 @@ def test_intervals_over_three_seeds_and_over_documents() -> None:
 
 def test_steps_between_validations_by_a_straight_line() -> None:
     curve = [(0, 4.0), (10, 3.0), (20, 2.5)]
-    assert tables.steps_to(curve, 3.5) == 5.0
-    assert tables.steps_to(curve, 2.5) == 20.0
-    assert tables.steps_to(curve, 4.5) == 0.0
-    assert tables.steps_to(curve, 2.0) == float("inf")
+    assert crossings.steps_to(curve, 3.5) == 5.0
+    assert crossings.steps_to(curve, 2.5) == 20.0
+    assert crossings.steps_to(curve, 4.5) == 0.0
+    assert crossings.steps_to(curve, 2.0) == float("inf")
+
+
+def falling(start: float, noise: np.random.Generator | None = None, pace: float = 0.1) -> list[tuple[int, float]]:
+    """A curve that is flat at its end."""
+    drawn = noise.normal(0.0, 0.003, 20) if noise else np.zeros(20)
+    return [(0, start), *((5 * k, 2.0 + (start - 2.0) * float(np.exp(-pace * 5 * k)) + drawn[k - 1]) for k in range(1, 21))]
+
+
+def test_one_and_the_same_curve_needs_one_times_fewer_steps() -> None:
+    same = falling(5.0)
+    flat = [(0, 5.0), *((5 * k, max(2.0, 5.0 - 0.3 * k)) for k in range(1, 21))]
+    for curve in (same, flat):
+        for line in crossings.rows("256", [(curve, curve)] * 3, 512):
+            assert line.endswith("| 1.00 [1.00, 1.00] |")
+            steps, again = line.split(" | ")[3:5]
+            assert steps == again
+
+
+def test_the_ratio_of_two_noisy_runs_of_one_method_is_one_in_the_mean() -> None:
+    noise, found = np.random.default_rng(0), []
+    for _ in range(400):
+        slow, fast = falling(5.0, noise), falling(5.0, noise)
+        (level, *_), last = crossings.targets(slow), crossings.targets(slow)[-1]
+        for target in (level, last):
+            ratio = crossings.ratio([crossings.steps_to(slow, target)], [crossings.steps_to(fast, target)])
+            found += [np.log(ratio.value)] if ratio else []
+    assert len(found) > 700
+    assert abs(np.mean(found)) < 0.03
+
+
+def test_a_method_that_is_faster_or_below_before_training_or_never_there() -> None:
+    slow = falling(5.0)
+    fast = [(step // 2, nll) for step, nll in slow if step % 10 == 0]
+    half = [(step, nll) for step, nll in slow if step % 10 == 0]
+    assert crossings.rows("256", [(half, fast)], 512)[0].endswith("| 2.00 (1 seed) |")
+    below = crossings.rows("256", [(slow, fast), (slow, falling(3.0)), (slow, falling(4.0))], 512)[0]
+    assert below.endswith("| below before training in 1 of 3 seeds |  |")
+    never = [(0, 5.0), (50, 4.5), (100, 4.4)]
+    assert crossings.rows("256", [(slow, never)], 512)[0].endswith("| never in 1 of 1 seeds |  |")
+    # Tokens are steps times a step's.
+    steps, tokens = crossings.told([10.0, 20.0], 512).rsplit(", ", 1)
+    assert steps.startswith("15.0 [")
+    assert tokens == "7,680"
 
 
 def put(cells: Cells, cell: Reading, levels: tuple[float, ...]) -> None:
@@ -267,6 +361,28 @@ def test_the_command_makes_a_table_and_a_second_time_nothing(
     assert capsys.readouterr().out.strip().endswith(str(page))
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("dynamic", "--seeds", "3"), "got 3; the page has seeds 0, 1 and 2"),
+        (("dynamic", "--seeds", "0,x"), "got 0,x; the page has seeds"),
+        (("dynamic", "--cells", "yarm"), "no cell of dynamic has yarm in its name; it has base~crop, base~dynamic_ntk-256"),
+        (("bases", "--cells", "yarn"), "--cells would change nothing"),
+        (("smollm2", "--seeds", "1"), "--seeds would change nothing: smollm2"),
+        (("dynamic", "--table-only", "--seeds", "1"), "--seeds would change nothing: --table-only"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused_before_anything_is_made(
+    words: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["miniature", *words, "--size", "toy", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="2"):
+        command.main()
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_skipped_positions_on_a_model_that_is_brought(tiny_checkpoint: Path, long_text: Path, tmp_path: Path) -> None:
     half = long_text.read_text()[18_000:]
     other = tmp_path / "other.txt"
@@ -277,6 +393,7 @@ def test_skipped_positions_on_a_model_that_is_brought(tiny_checkpoint: Path, lon
     )  # fmt: skip
     lines = smollm2.run(asked).read_text().splitlines()
     table = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines if "|" in line}
+    assert "One seed of training" in lines[0]
     names = list(table)[2:]
     assert names[:2] == ["crop", "none"]
     assert names[2].startswith("ntk, untuned (ntk:factor=")
