@@ -6,9 +6,10 @@ from typing import Any
 
 from ropewalk.api import provenance
 from ropewalk.api.checkpoints import need
-from ropewalk.core.errors import InputError, OutputError, SourceError
+from ropewalk.core.errors import InputError, SourceError
 from ropewalk.core.plan import parse_length
 from ropewalk.core.progress import Progress
+from ropewalk.core.run import check_kept
 
 TOKENIZING = ("tokenizers", "transformers")
 """Packages whose version may change a token."""
@@ -50,7 +51,14 @@ def data(
     )
     files = [open_files(str(path), field=field, include=include) for path in paths]
     check_options(files, num_datasets=len(datasets), include=include)
-    check_apart(out, [source.root / name for source in files for name in source.files])
+    check_kept(
+        out,
+        [
+            *(source.root / name for source in files for name in source.files),
+            model,
+            *([] if chat_template is None else [chat_template]),
+        ],
+    )
     sources: list[Source] = [*files, *(open_dataset(text, field=field) for text in datasets)]
     encoder = Encoder(
         tokenizer=tokenizer_of(model),
@@ -100,11 +108,3 @@ def chat_template_of(path: str | Path | None) -> str | None:
     from ropewalk.data.documents import read_text
 
     return None if path is None else read_text(path)
-
-
-def check_apart(out: str | Path, files: Sequence[Path]) -> None:
-    """What is written may not become what is read."""
-    final = Path(out).resolve()
-    for path in files:
-        if path.resolve().is_relative_to(final):
-            raise OutputError(f"the output folder {out} holds {path}, which is read; give another --out")

@@ -1,6 +1,6 @@
 """Prepared data in words, for a terminal: how long the documents are, what was taken, what was left out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,7 @@ def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
             f"{card['all']['at_positions_beyond'][str(edge)]:.1%} at such positions; in the rows "
             f"{packed['at_positions_beyond'][str(edge)]:.1%}"
         )
-    found.append(
-        f"the mix takes {packed['num_tokens']:,} of {card['all']['num_tokens']:,} tokens: "
-        + ", ".join(f"{said['name']} {said['share']:.1%}" for said in sources)
-        + f"; {packed['short_share']:.1%} are in short documents (up to {packed['short_up_to']:,} tokens), "
-        f"{packed['beyond_window']:.1%} at positions beyond the old window of {card['window']:,}"
-    )
+    found.append(_mix(card))
     if card["length"] <= card["window"]:
         found.append("the rows lie inside the old window: they extend it with pose or randomized positions only")
     found.append(
@@ -33,6 +28,37 @@ def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
         f"{packed['cut_documents']:,} documents are longer than a row and cut into several"
     )
     return found + _left_out(sources, out)
+
+
+def taken(card: Mapping[str, Any], out: str | Path) -> list[str]:
+    """The same in short, for a run that is to train on it: what is taken and what is left out."""
+    return [_mix(card), *_left_out(card["sources"], out)]
+
+
+def rows(streams: Sequence[Any], settings: Any, *, num_processes: int = 1) -> list[str]:
+    """A line for each stage: how many rows there are, how many the positions cannot use, and how often each is read."""
+    found = []
+    for number, (stage, stream) in enumerate(zip(settings.stages, streams, strict=True), 1):
+        read = stage.steps * settings.batch_size * settings.accumulate * num_processes
+        left = getattr(stream, "num_rows_left_out", 0)
+        others = (
+            f" ({left:,} others are not filled by one document, and {settings.positions} leaves them out)" if left else ""
+        )
+        found.append(
+            f"{f'stage {number}: ' if len(streams) > 1 else ''}rows of {stage.window:,} tokens: {len(stream):,}{others}; "
+            f"{stage.steps:,} steps read {read:,}, {read / len(stream):.3g} epochs"
+        )
+    return found
+
+
+def _mix(card: Mapping[str, Any]) -> str:
+    packed = card["packed"]
+    return (
+        f"the mix takes {packed['num_tokens']:,} of {card['all']['num_tokens']:,} tokens: "
+        + ", ".join(f"{said['name']} {said['share']:.1%}" for said in card["sources"])
+        + f"; {packed['short_share']:.1%} are in short documents (up to {packed['short_up_to']:,} tokens), "
+        f"{packed['beyond_window']:.1%} at positions beyond the old window of {card['window']:,}"
+    )
 
 
 def _left_out(sources: list[dict[str, Any]], out: str | Path) -> list[str]:

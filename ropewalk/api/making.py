@@ -6,11 +6,11 @@ from typing import Any
 
 from ropewalk.api import provenance
 from ropewalk.api.checkpoints import need
-from ropewalk.api.data import TOKENIZING, chat_template_of, check_apart, model_of, tokenizer_of
+from ropewalk.api.data import TOKENIZING, chat_template_of, model_of, tokenizer_of
 from ropewalk.core.errors import InputError
 from ropewalk.core.plan import parse_length
 from ropewalk.core.progress import Progress
-from ropewalk.core.run import check_out
+from ropewalk.core.run import check_kept, check_out
 
 
 def make(
@@ -36,6 +36,7 @@ def make(
     from ropewalk.data.making.wording import Wordings
     from ropewalk.data.reading.files import check_options, open_files
     from ropewalk.data.reading.hub import open_dataset
+    from ropewalk.data.reading.made import VERB
     from ropewalk.data.reading.records import Source
     from ropewalk.data.tokens import Encoder
 
@@ -43,7 +44,7 @@ def make(
         raise InputError(
             "there are no documents to ask about; give files or folders, or a data set of the hub with --dataset"
         )
-    check_out(out, force=force, resume=resume)
+    check_out(out, force=force, resume=resume, verb=VERB)
     settings = Settings(
         length=parse_length(length),
         num_spans=spans,
@@ -59,7 +60,7 @@ def make(
     said = Wordings() if wordings is None else Wordings.read(wordings)
     files = [open_files(str(path), field=field, include=include) for path in paths]
     check_options(files, num_datasets=len(datasets), include=include)
-    check_apart(out, [source.root / name for source in files for name in source.files])
+    check_kept(out, [source.root / name for source in files for name in source.files])
     sources: list[Source] = [*files, *(open_dataset(text, field=field) for text in datasets)]
     encoder = Encoder(tokenizer=tokenizer_of(model_of(tokenizer)), chat_template=chat_template_of(chat_template))
     told = progress or Progress()

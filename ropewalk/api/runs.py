@@ -292,7 +292,7 @@ def _run(
             "save the model and give its folder"
         )
     need("hf", "torch", "transformers", "safetensors")
-    check_out(out, force=force, resume=resume)
+    check_out(out, force=force, resume=resume, verb=verb)
     from ropewalk.api.running import Job
 
     kind: Callable[..., Job] = Job

@@ -25,13 +25,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ropewalk.api.chain_changes import LINKS, finished_links, settle_changes
-from ropewalk.api.training_data import FOLDER, is_prepared, prepared, streams_of
+from ropewalk.api.training_data import FOLDER, check_kept_data, is_prepared, prepared, streams_of
 from ropewalk.api.training_disk import check_disk
 from ropewalk.api.training_request import Request
 from ropewalk.api.tuning import Beside, asked_for, check_apart, check_together, finished_card, run_one
 from ropewalk.core.errors import InputError, RopewalkError
 from ropewalk.core.record import Card
-from ropewalk.core.run import Run, check_out, full_disk_is_told
+from ropewalk.core.run import Run, check_out, full_disk_is_told, removed_by_force
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def run_chain(
 
     if not runs:
         raise InputError("a chain has no run; give at least one")
-    final = check_out(out, force=force, resume=resume)
+    final = check_out(out, force=force, resume=resume, verb="tune")
     rows = _place(final, resume=resume)
     try:
         with TemporaryDirectory(prefix="ropewalk-") as scratch:
@@ -69,6 +69,8 @@ def run_chain(
             card = settle_changes(final, card)
         elif force and finished_links(final):
             beside.progress.say(f"--force removes {len(finished_links(final))} finished runs below {final / LINKS}")
+        if force and final.is_dir():
+            beside.progress.say(removed_by_force(final))
         run = Run.open(final, card, force=force, resume=resume)
     except BaseException:
         if rows != final / FOLDER and not resume:
@@ -106,6 +108,8 @@ def _checked(
     asked = requests(source, runs, scratch, beside, called=final / LINKS)
     check_apart(final, asked[0].checkpoint.path)
     if not resume:
+        for said in runs:
+            check_kept_data(final, said["data"])
         check_disk(final, asked, force=True)
     links: list[Link] = []
     for number, (said, one) in enumerate(zip(runs, asked, strict=True), 1):
@@ -160,8 +164,9 @@ def _with_data(
         )  # fmt: skip
         options = {}
     found = streams_of(
-        made, tokenizer, asked.settings, options=options, progress=beside.progress, apart=asked.apart, before=_read(before)
-    )
+        made, tokenizer, asked.settings, asked.reads, options=options, progress=beside.progress, apart=asked.apart,
+        before=_read(before),
+    )  # fmt: skip
     check_together(asked, found.streams, beside.progress)
     return Link(number=number, said=said, asked=asked, documents=found.documents)
 

@@ -1,5 +1,6 @@
 """What `tune` reads rows from: a folder that `ropewalk data` made, files that are prepared first, or streams in Python."""
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.api.data import data as prepare
-from ropewalk.core.errors import InputError
+from ropewalk.core.errors import InputError, OutputError, TextError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.progress import Progress
-from ropewalk.core.run import full_disk_is_told
+from ropewalk.core.run import check_kept, full_disk_is_told
 
 FOLDER = "data"
 """Where a run folder keeps the rows of the files that it was given."""
@@ -25,6 +26,8 @@ class Rows:
     """What the card says of the data: another fingerprint is another question."""
     apart: bool = False
     """Whether each document has rows of its own."""
+    folder: Path | None = None
+    """Where they lie as documents; None for rows given in Python."""
     beside: Path | None = None
     """Prepared beside the run folder, which does not exist yet; None where nothing is to be moved."""
 
@@ -35,7 +38,7 @@ class Rows:
         final = out / FOLDER
         with full_disk_is_told(final):
             self.beside.rename(final)
-        return replace(self, streams=_opened(final, settings, self.apart), beside=None)
+        return replace(self, streams=_opened(final, settings, self.apart), folder=final, beside=None)
 
     def removed(self) -> None:
         """Takes away what was prepared for a run that is refused."""
@@ -54,15 +57,27 @@ def rows_of(
     Files are prepared beside `out` and moved into it by `Rows.moved`; a resumed run looks whether they are what they were.
     """
     if callable(given) or is_prepared(given):
-        return streams_of(given, source, settings, options=options, progress=progress, apart=apart, before=before)
+        return streams_of(given, source, settings, geometry, options=options, progress=progress, apart=apart, before=before)
     inside, beside = out / FOLDER, out.parent / f".{out.name}.{FOLDER}"
     place = inside if resume and inside.is_dir() else beside
     if not resume:
         shutil.rmtree(beside, ignore_errors=True)
     prepared(given, source, settings, geometry, place, options=options, resume=resume and place.is_dir(), progress=progress)
     streams = _opened(place, settings, apart)
+    if resume:
+        _check_bytes(streams)
     told = _told(streams[0], place)
-    return Rows(streams=streams, documents=told, apart=apart, beside=None if place == inside else beside)
+    return Rows(streams=streams, documents=told, apart=apart, folder=place, beside=None if place == inside else beside)
+
+
+def check_kept_data(out: str | Path, given: Any) -> None:
+    """Raises `OutputError` where the data lie inside the run folder that is to be written, or it inside them."""
+    texts = [str(path) for path in _paths(given)]
+    places = [Path(part) for text in texts for part in (text, text.partition("=")[2]) if part and Path(part).exists()]
+    check_kept(out, places)
+    around = [path for path in places if Path(out).resolve().is_relative_to(path.resolve())]
+    if around:
+        raise OutputError(f"the output folder {out} lies inside {around[0]}, which is read; give another --out")
 
 
 def is_prepared(given: Any) -> bool:
@@ -72,23 +87,38 @@ def is_prepared(given: Any) -> bool:
 
 
 def streams_of(
-    given: Any, source: Path, settings: Any, *, options: Mapping[str, Any], progress: Progress, apart: bool = False,
-    before: Any = None,
+    given: Any, source: Path, settings: Any, geometry: Geometry, *, options: Mapping[str, Any], progress: Progress,
+    apart: bool = False, before: Any = None,
 ) -> Rows:  # fmt: skip
-    """The rows of a callable, or of a folder that `ropewalk data` made."""
+    """The rows of a callable, or of a folder that `ropewalk data` made.
+
+    Raises `SourceError` for a folder whose tokens are not what was written, `TextError` where too few of them lie beyond
+    the old window in the run's rows, and `InputError` for options that such a folder has answered otherwise.
+    """
     if callable(given):
         from ropewalk.tune import batches
 
         return Rows(streams=batches.given(given, settings, apart=apart, before=before), documents=[], apart=apart)
     folder = Path(_paths(given)[0])
-    if options:
-        raise InputError(
-            f"{folder} is prepared already, and {', '.join(sorted(options))} would change nothing in it; leave that "
-            "out, or prepare the data anew with ropewalk data"
-        )
+    from ropewalk.data.stream import read_card
+
+    card = read_card(folder)
+    for line in passed_over(folder, card, options):
+        progress.say(line)
     streams = _opened(folder, settings, apart, before)
+    _check_bytes(streams)
+    _check_beyond(streams, settings, geometry, card["settings"], folder, allowed=bool(options.get("allow_short")))
     _same_tokenizer(folder, source, progress)
-    return Rows(streams=streams, documents=_told(streams[0], folder), apart=apart)
+    return Rows(streams=streams, documents=_told(streams[0], folder), apart=apart, folder=folder)
+
+
+def rows_told(streams: Sequence[Any], settings: Any, folder: Path | None) -> list[str]:
+    """What a person wants to know of the rows before the first step: what was left out, and how often each comes."""
+    from ropewalk.api import data_words
+    from ropewalk.data.stream import read_card
+
+    about = [] if folder is None else data_words.taken(read_card(folder), folder)
+    return about + data_words.rows(streams, settings, num_processes=int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def rows_made(given: Any, settings: Any, out: Path, *, apart: bool = False) -> Sequence[Any]:
@@ -113,6 +143,47 @@ def prepared(
     short = settings.positions != "full" or longest <= geometry.window_length
     chosen = {"allow_short": short, "window": geometry.window_length, "seed": settings.seed, **options}
     prepare(paths, tokenizer=source, length=longest, out=place, resume=resume, progress=progress, **chosen)
+
+
+def passed_over(folder: Path, card: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    """What to say of options that a prepared folder has answered already, most likely a preset's.
+
+    Raises `InputError` for those that ask for something else than it holds. `allow_short` is of the run and no such one.
+    """
+    held = {"prompt_loss": bool(card.get("prompt_loss")), "field": card.get("field")}
+    # A folder with prompts was asked for; that they are not learned is what everybody gets who does not ask.
+    other = [key for key, value in options.items() if key != "allow_short" and value and value != held.get(key)]
+    if other:
+        raise InputError(
+            f"{folder} is prepared already, and not with {', '.join(f'{key} {options[key]}' for key in sorted(other))}; "
+            "leave that out, or prepare the data anew with ropewalk data"
+        )
+    if held["prompt_loss"] and options.get("prompt_loss") is False:
+        return [f"{folder} was prepared with prompt_loss, so the prompts of its conversations are learned too"]
+    return []
+
+
+def _check_bytes(streams: Sequence[Any]) -> None:
+    """Raises `SourceError` where tokens are not those that were written: hours would go into rows that nobody made."""
+    streams[0].documents.check()
+
+
+def _check_beyond(
+    streams: Sequence[Any], settings: Any, geometry: Geometry, made: Mapping[str, Any], folder: Path, *, allowed: bool
+) -> None:
+    """Raises `TextError` where too few tokens of the run's longest rows lie beyond the old window.
+
+    The folder may have been made for shorter rows, which nothing was asked of.
+    """
+    longest, window = max(stage.window for stage in settings.stages), geometry.window_length
+    if settings.positions != "full" or longest <= window or allowed or made["allow_short"]:
+        return
+    share = next(stream for stream in streams if stream.length == longest).share_beyond(window)
+    if share < made["min_beyond"]:
+        raise TextError(
+            f"{share:.1%} of the tokens in {folder} lie beyond the old window of {window} in rows of {longest}, expected at "
+            f"least {made['min_beyond']:.0%}; prepare longer documents, or say --allow-short"
+        )
 
 
 def _paths(given: Any) -> list[Any]:

@@ -70,10 +70,11 @@ def write_atomic(path: Path, content: bytes) -> None:
             stage.unlink(missing_ok=True)
 
 
-def check_out(out: str | Path, *, force: bool = False, resume: bool = False) -> Path:
+def check_out(out: str | Path, *, force: bool = False, resume: bool = False, verb: str | None = None) -> Path:
     """The run folder, checked before any work and without making anything.
 
-    Raises `OutputError` where it exists and neither word was said, where both were, or where it is no run folder.
+    Raises `OutputError` where it exists and neither word was said, where both were, or where it is no run folder. With
+    `force`, which removes it, it has to be one of `verb` where that is given.
     """
     if not str(out).strip():
         raise OutputError("the output folder has no name; give --out DIR")
@@ -90,10 +91,43 @@ def check_out(out: str | Path, *, force: bool = False, resume: bool = False) -> 
             )
         if not (path / "card.json").is_file():
             raise OutputError(f"{path} is not a run folder (it has no card.json); give another --out")
+        if force and verb is not None and (was := _verb(path)) != verb:
+            found = "something else" if was is None else f"a {was} run"
+            raise OutputError(
+                f"{path} is the folder of {found}, and --force removes only that of a {verb} run; give another --out, or "
+                "remove it yourself"
+            )
     parent = next((p for p in path.absolute().parents if p.exists()), None)
     if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f"{path} cannot be made: {parent} is not a folder that can be written to; give another --out")
     return path
+
+
+def _verb(path: Path) -> str | None:
+    """Which verb wrote a run folder, None where its card does not say."""
+    try:
+        said = json.loads((path / "card.json").read_text(encoding="utf-8"))["verb"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return said if isinstance(said, str) else None
+
+
+def check_kept(out: str | Path, read: Iterable[str | Path]) -> None:
+    """Raises `OutputError` where something that is read lies inside the output folder, which --force would remove."""
+    final = Path(out).resolve()
+    for path in read:
+        if Path(path).resolve().is_relative_to(final):
+            raise OutputError(f"the output folder {out} holds {path}, which is read; give another --out")
+
+
+def removed_by_force(out: str | Path) -> str:
+    """What --force takes away with a folder, in words."""
+    path = Path(out)
+    files = [inside for inside in path.rglob("*") if inside.is_file() and not inside.is_symlink()]
+    names = sorted(ascii(inside.name)[1:-1] + ("/" if inside.is_dir() else "") for inside in path.iterdir())
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    size = sum(inside.stat().st_size for inside in files) / 1e6
+    return f"--force removes {path} with {len(files)} files of {size:,.1f} MB: {shown}"
 
 
 class Run:
@@ -109,7 +143,7 @@ class Run:
 
         Raises `OutputError` where the folder exists without `force` or `resume`, or answers another question than `card`.
         """
-        path = check_out(out, force=force, resume=resume)
+        path = check_out(out, force=force, resume=resume, verb=card.verb)
         if resume and (path / "card.json").is_file():
             return cls._resumed(path, card)
         if force and path.is_dir():
@@ -130,7 +164,9 @@ class Run:
             old = Card.from_dict(json.loads((path / "card.json").read_text(encoding="utf-8")))
             was, now, grows = old.question, card.question, card.grows_from(old)
         except (ValueError, TypeError, AttributeError) as error:
-            raise OutputError(f"{path}/card.json cannot be read ({error}); start anew with --force") from error
+            raise OutputError(
+                f"{path}/card.json cannot be read ({error}); give another --out, or remove that folder"
+            ) from error
         if was != now and not grows:
             # The config holds everything else, so it is opened up: "text" says more than "config".
             flat = [{**question.pop("config"), **question} for question in (was, now)]

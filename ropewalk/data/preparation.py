@@ -22,7 +22,7 @@ from typing import Any
 
 from ropewalk.core.errors import InputError, OutputError, RopewalkError
 from ropewalk.core.progress import Progress
-from ropewalk.core.run import check_out, full_disk_is_told, write_atomic
+from ropewalk.core.run import check_out, full_disk_is_told, removed_by_force, write_atomic
 from ropewalk.data.assembly import LEFT_OUT, Settings, assembled
 from ropewalk.data.reading.records import LeftOut, Record, Source
 from ropewalk.data.shards import Shard, read_shards, write_shards
@@ -41,7 +41,7 @@ def prepare(
     Raises `InputError` for a mix that cannot be, too many broken records or sources that have changed; `TextError` for data
     that are too short; `OutputError`; `MachineError` where the disk is full.
     """
-    folder = check_out(out, force=force, resume=resume)
+    folder = check_out(out, force=force, resume=resume, verb="data")
     names = [source.name for source in sources]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -58,14 +58,19 @@ def prepare(
             "sources": [{"name": source.name, "files": source.fingerprint()} for source in sources],
         }
     known = _known(folder, asked) if resume else None
+    removed = removed_by_force(folder) if force and folder.is_dir() else None
     with _begun(folder, force=force) if known is None else full_disk_is_told(folder):
-        card = {"verb": "data", "status": "running", "asked": asked}
+        field = next((name for source in sources if (name := getattr(source, "field", None))), None)
+        card = {"verb": "data", "status": "running", "asked": asked, "prompt_loss": encoder.prompt_loss, "field": field}
         if known is None:
             _save(folder, card)
         shards = _tokenize(folder / SHARDS, sources, encoder, settings, told)
         # Another mix of finished data that is refused leaves the finished one as it was.
         card |= {**assembled(folder, shards, sources, encoder, settings), "status": "done"}
         _save(folder, card)
+    if removed is not None:
+        # Said only now: a mix that is refused gives the old folder back.
+        told.say(removed)
     return card
 
 

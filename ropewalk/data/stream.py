@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.core.errors import InputError, SourceError, near
+from ropewalk.data.histogram import share_at_positions_beyond
 from ropewalk.data.packing import pack
 from ropewalk.data.positions import ORDER, POSITIONS, Seed, drawn, generator
 from ropewalk.data.rows import Row, make_row
@@ -107,6 +108,10 @@ class Stream:
     def num_rows_left_out(self) -> int:
         """Rows that the positions cannot use."""
         return int(self._first.size - 1 - self._rows.size)
+
+    def share_beyond(self, window: int) -> float:
+        """Share of the tokens of all rows that have `window` tokens or more before them in their document."""
+        return share_at_positions_beyond(self._pieces[:, 3] - self._pieces[:, 2], window)
 
     def row(self, index: int) -> Row:
         """Row `index`, the same whenever it is asked for."""

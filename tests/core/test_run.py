@@ -264,13 +264,13 @@ def test_one_run_is_not_mixed_from_two_versions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", "null", "{}", '"text"', '{"verb": 1}'])
 def test_a_card_that_cannot_be_read_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "card.json").write_text(content)
-    with pytest.raises(OutputError, match=r"card.json cannot be read .*; start anew with --force"):
+    with pytest.raises(OutputError, match=r"card.json cannot be read .*; give another --out"):
         Run.open(tmp_path, make_card(), resume=True)
 
 
 def test_a_card_with_fields_of_the_wrong_kind_is_told(tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(json.dumps(dataclasses.asdict(make_card()) | {"config": None}))
-    with pytest.raises(OutputError, match=r"card.json cannot be read .*; start anew with --force"):
+    with pytest.raises(OutputError, match=r"card.json cannot be read .*; give another --out"):
         Run.open(tmp_path, make_card(), resume=True)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ropewalk.core.errors import InputError, OutputError
 from ropewalk.core.progress import Progress
-from ropewalk.core.run import check_out, full_disk_is_told, write_atomic
+from ropewalk.core.run import check_out, full_disk_is_told, removed_by_force, write_atomic
 from ropewalk.data.making.contexts import Contexts
 from ropewalk.data.making.drafts import REFUSED, Drafts, Json
 from ropewalk.data.making.items import SCHEMA_VERSION, counted, judged, lines
@@ -46,7 +46,8 @@ def make(
     Raises `InputError` and its kin for what cannot be, before anything is made, and for a writer that refuses everything;
     `MachineError` where the writer is gone or the disk is full: what is finished stays, and `resume` goes on.
     """
-    folder, told, wordings = check_out(out, force=force, resume=resume), progress or Progress(), wordings or Wordings()
+    folder = check_out(out, force=force, resume=resume, verb=VERB)
+    told, wordings = progress or Progress(), wordings or Wordings()
     _check(encoder)
     texts = Texts(encoder.tokenizer)
     with told.task("reading the documents"):
@@ -58,6 +59,8 @@ def make(
             "versions": dict(versions or {}),
             "sources": [{"name": source.name, "files": source.fingerprint()} for source in sources],
         }  # fmt: skip
+    if force and folder.is_dir():
+        told.say(removed_by_force(folder))
     _begin(folder, asked, force=force, resume=resume)
     card = {"verb": VERB, "status": "running", "asked": asked, "num_spans": len(spans)}
     _save(folder, card)

@@ -1,0 +1,166 @@
+"""What --force may remove, what is said of data before the first step, and what prepared folders are held to."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from command import Command, snapshot
+
+SMALL = ("--length", "256", "--method", "yarn", "--device", "cpu", "--dtype", "float32", "--steps", "1")
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Path:
+    """Two documents of some thousand tokens of the tiny tokenizer."""
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for name in range(2):
+        lines = [f"Keeper {name} {i} wrote down {i * 7919 % 1009} ships.\n" for i in range(60)]
+        (folder / f"{name}.txt").write_text("".join(lines), encoding="ascii")
+    return folder
+
+
+@pytest.fixture
+def prepared(tied: Path, books: Path, tmp_path: Path, command: Command) -> Path:
+    """The same as a folder that `ropewalk data` made."""
+    said = command("data", books, "--tokenizer", tied, "--length", "256", "--out", tmp_path / "prepared")
+    assert said.code == 0, said.err
+    return tmp_path / "prepared"
+
+
+def test_force_removes_nothing_that_is_read(tied: Path, books: Path, tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "run"
+    assert command("tune", tied, "--data", books, *SMALL, "--out", out).code == 0
+    shutil.copytree(books, out / "texts")
+    (out / "my.toml").write_text('source = "mine"\nweight_decay = 0\n')
+    before = snapshot(tmp_path)
+    inside, chain = out / "texts", tmp_path / "chain.toml"
+    chain.write_text("[[runs]]\n[[runs]]\n")
+    before = snapshot(tmp_path)
+    line = ("tune", tied, *SMALL, "--out", out, "--force", "--data")
+    for more in (
+        (inside,), (f"mine={inside}",), (inside / "0.txt",), (books, "--validate", inside / "0.txt"),
+        (books, "--preset", out / "my.toml"), (books, "--data", inside, "--preset", chain),
+    ):  # fmt: skip
+        assert command(*line, *more).refused("which is read", "another --out")
+        assert snapshot(tmp_path) == before
+    assert command("tune", tied, *SMALL, "--out", books / "run", "--data", books).refused("lies inside")
+    assert snapshot(tmp_path) == before
+    # What is not read goes, and is named.
+    said = command(*line, books)
+    assert said.code == 0, said.err
+    assert f"--force removes {out} with" in said.err
+    assert "my.toml" in said.err
+    assert not (out / "my.toml").exists()
+
+
+def test_force_removes_runs_of_the_same_verb_alone(
+    tied: Path, books: Path, prepared: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "run"
+    assert command("tune", tied, "--data", books, *SMALL, "--out", out).code == 0
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "card.json").write_text('{"name": "not ours"}')
+    before = snapshot(tmp_path)
+    rows = ("data", books, "--tokenizer", tied, "--length", "256", "--force", "--out")
+    assert command(*rows, out).refused("the folder of a tune run", "another --out")
+    assert command(*rows, tmp_path / "foreign").refused("the folder of something else")
+    assert command("tune", tied, "--data", prepared, *SMALL, "--force", "--out", prepared).refused("data run")
+    assert command("tune", tied, "--data", books, *SMALL, "--force", "--out", prepared).refused("data run")
+    assert snapshot(tmp_path) == before
+    said = command(*rows, prepared)
+    assert said.code == 0, said.err
+    assert f"--force removes {prepared} with" in said.err
+
+
+def test_what_is_left_out_is_said_before_the_first_step(tied: Path, books: Path, tmp_path: Path, command: Command) -> None:
+    for number in range(9):
+        (books / f"latin{number}.txt").write_bytes("café über ".encode("latin-1") * 300)
+    said = command("tune", tied, "--data", books, *SMALL, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    assert "left out of books: 9 " in said.err
+    assert str(tmp_path / "out" / "data" / "left_out.jsonl") in said.err
+    assert "the mix takes " in said.err
+
+
+def test_rows_that_positions_leave_out_and_epochs_are_said(tied: Path, tmp_path: Path, command: Command) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in range(60):
+        (texts / f"{number}.txt").write_text(f"Short {number} words are here and few.")
+    (texts / "long.txt").write_text("Keeper one wrote down 17 ships, and then there were 18 of them again.")
+    said = command(
+        "tune", tied, "--data", texts, *SMALL[:-1], "8", "--positions", "pose", "--window", "64", "--out", tmp_path / "out"
+    )
+    assert said.code == 0, said.err
+    [line] = [line for line in said.err.splitlines() if line.startswith("rows of 64 tokens: 1 (")]
+    assert "pose leaves them out" in line
+    assert line.endswith("8 steps read 8, 8 epochs")
+
+
+def test_a_prepared_folder_without_long_documents_is_refused(tied: Path, tmp_path: Path, command: Command) -> None:
+    texts, made = tmp_path / "texts", tmp_path / "made"
+    texts.mkdir()
+    for number in range(60):
+        (texts / f"{number}.txt").write_text(f"Short {number} words are here and few.")
+    assert command("data", texts, "--tokenizer", tied, "--length", "48", "--out", made).code == 0
+    before = snapshot(tmp_path)
+    line = ("tune", tied, "--data", made, *SMALL, "--out", tmp_path / "out")
+    assert command(*line).refused("0.0% of the tokens", "beyond the old window of", "--allow-short")
+    chain = tmp_path / "chain.toml"
+    chain.write_text("[[runs]]\n[[runs]]\n")
+    assert command(*line, "--preset", chain).refused("run 1 of 2", "beyond the old window of")
+    chain.unlink()
+    assert snapshot(tmp_path) == before
+    # Short rows whose positions are spread are meant to be short; and what the user takes is taken.
+    assert command(*line, "--positions", "pose", "--window", "32").code in (0, 2)
+    said = command("tune", tied, "--data", made, *SMALL, "--out", tmp_path / "taken", "--allow-short")
+    assert said.code == 0, said.err
+
+
+def test_a_preset_goes_with_a_prepared_folder(
+    tied: Path, books: Path, prepared: Path, tmp_path: Path, command: Command
+) -> None:
+    preset = tmp_path / "sft.toml"
+    preset.write_text("prompt_loss = false\nallow_short = true\n")
+    line = ("tune", tied, *SMALL, "--preset", preset, "--out")
+    said = command(*line, tmp_path / "out", "--data", prepared)
+    assert said.code == 0, said.err
+    with_prompts = tmp_path / "prompts"
+    said = command("data", books, "--tokenizer", tied, "--length", "256", "--prompt-loss", "--out", with_prompts)
+    assert said.code == 0, said.err
+    assert json.loads((with_prompts / "card.json").read_text())["prompt_loss"] is True
+    said = command(*line, tmp_path / "out2", "--data", with_prompts)
+    assert said.code == 0, said.err
+    assert "was prepared with prompt_loss" in said.err
+    # The same is no contradiction; other answers than the folder's are one.
+    assert command(*line, tmp_path / "out3", "--data", with_prompts, "--prompt-loss").code == 0
+    assert command(*line, tmp_path / "out4", "--data", prepared, "--prompt-loss").refused("prepared already", "prompt_loss")
+    assert command(*line, tmp_path / "out4", "--data", prepared, "--field", "body").refused("prepared already", "field body")
+
+
+def _edit(folder: Path) -> None:
+    """Other tokens in a shard, of the same number."""
+    path = folder / "shards" / "00000.tokens.npy"
+    content = bytearray(path.read_bytes())
+    content[400:800] = content[1402:1802]
+    path.write_bytes(content)
+
+
+def test_tokens_that_were_edited_are_noticed(
+    tied: Path, books: Path, prepared: Path, tmp_path: Path, command: Command
+) -> None:
+    kept = tmp_path / "kept"
+    shutil.copytree(prepared, kept)
+    line = ("tune", tied, "--data", prepared, *SMALL, "--out")
+    assert command(*line, tmp_path / "out").code == 0
+    _edit(prepared)
+    before = snapshot(tmp_path)
+    assert command(*line, tmp_path / "new").refused("00000.tokens.npy is not what was written")
+    assert command(*line, tmp_path / "out", "--resume").refused("00000.tokens.npy is not what was written")
+    assert snapshot(tmp_path) == before
+    files = ("tune", tied, "--data", books, *SMALL, "--out", tmp_path / "files")
+    assert command(*files).code == 0
+    _edit(tmp_path / "files" / "data")
+    assert command(*files, "--resume").refused("00000.tokens.npy is not what was written")
