@@ -170,13 +170,28 @@ def cli_page() -> str:
     return page
 
 
+ELSEWHERE = """What hangs on the model, the machine or the start is refused where it is found out, with a reason of its own:
+
+- layers with sinks, soft-capping, or a window narrower than a row: `--attention full` and `--attention s2`; `--attention
+  own` trains them, one document in a row;
+- layers with a window, or that keep no keys: `--recipe prefix`;
+- `--recipe qlora` without a CUDA device, or without bitsandbytes;
+- `--offload` on a processor, with `--checkpoint selective`, or with `--checkpoint-every 0`;
+- a chain of runs started by several processes;
+- `--push-to-hub` of an adapter whose base is a folder, without `--merge`.
+
+Any other two choices go together as far as we know. That is not to say that all of them were run: see [what was
+not](tune.md#not-there).
+"""
+
+
 def combinations_page() -> str:
     """What does not go with what in a tuning run, and the presets with their sources."""
     from ropewalk.tune.combinations import table as refused
     from ropewalk.tune.presets import names, read
 
-    page = f"# What goes with what in a tuning run\n\n{NOTE}\nEverything that is not in this table is allowed; what `tune` "
-    page += "refuses it refuses with these words. See [tuning](tune.md).\n\n" + refused()
+    page = f"# What goes with what in a tuning run\n\n{NOTE}\nTwo choices of this table do not go together, whatever the "
+    page += "model: `tune` refuses them with these words. See [tuning](tune.md).\n\n" + refused() + "\n" + ELSEWHERE
     page += "\n## Presets\n\nWhat each is, where its numbers are from, and what was not taken over.\n"
     for name in names():
         preset = read(name)

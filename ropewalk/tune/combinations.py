@@ -158,7 +158,7 @@ def _say(choice: Choice) -> str:
 
 
 def table() -> str:
-    """The table as Markdown: a row for each choice, what it refuses, and why; what is not in it is allowed."""
+    """The table as Markdown: a row for each choice, what it refuses, and why."""
     lines = ["| choice | not with | because | instead |", "| --- | --- | --- | --- |"]
     merged: dict[tuple[Choice, str], list[Rule]] = {}
     for rule in RULES:
