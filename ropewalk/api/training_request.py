@@ -133,7 +133,8 @@ def request(
     check_fits(checkpoint.config, chosen, target, bfloat16=half)
     made = Request(
         source=source, checkpoint=checkpoint, settings=chosen, plan=plan, start=start, reads=reads, device=target,
-        bfloat16=half, merge=merge, notes=(*notes, *_unused(chosen, settings)),
+        bfloat16=half, merge=merge,
+        notes=(*notes, *_unused(chosen, settings), *_unplanned(method, lineage, freeze=freeze)),
         config={**chosen.to_dict(), "source": str(source), "merge": merge, "lineage": lineage, **(more or {})},
     )  # fmt: skip
     # What the data have to do with is checked again when they are read, which may take an hour.
@@ -265,18 +266,24 @@ def _notes(settings: Any, *, stretched: bool) -> list[str]:
 
 def _unused(settings: Any, given: Mapping[str, Any]) -> list[str]:
     """Settings that were given and do nothing beside the others."""
-    adapters = settings.recipe not in ("full", "prefix")
+    adapters = settings.recipe not in ("full", "prefix", "ia3")
     needed = {
         "chunks": (settings.positions == "pose", "positions pose"),
         "group": (settings.attention == "s2", "attention s2"),
         "pattern": (settings.attention == "s2", "attention s2"),
         "wrap": (settings.attention == "s2", "attention s2"),
-        "rank": (adapters, "a recipe with adapters, such as longlora"),
-        "alpha": (adapters, "a recipe with adapters, such as longlora"),
-        "dropout": (adapters, "a recipe with adapters, such as longlora"),
+        "rank": (adapters, "a recipe whose adapters have it, such as longlora"),
+        "alpha": (adapters and settings.recipe not in ("vera", "oft"), "a recipe whose adapters have it, such as longlora"),
+        "dropout": (adapters, "a recipe whose adapters have it, such as longlora"),
         "num_virtual_tokens": (settings.recipe == "prefix", "recipe prefix"),
     }
     return [f"{name} does nothing without {what}" for name, (used, what) in needed.items() if name in given and not used]
+
+
+def _unplanned(method: Any, lineage: Any, *, freeze: bool) -> list[str]:
+    """Words about a plan where none is made."""
+    said = [name for name, given in (("lineage", lineage), ("freeze", freeze)) if given]
+    return [] if method is not None else [f"{name} does nothing without a method, which it is about" for name in said]
 
 
 def _check_machine(settings: Any, found: Geometry, device: str) -> None:

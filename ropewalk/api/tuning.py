@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.api.checkpoints import need
-from ropewalk.api.training_data import rows_made, rows_of
+from ropewalk.api.training_data import check_kept_data, rows_made, rows_of, rows_told
 from ropewalk.api.training_disk import check_disk
 from ropewalk.api.training_request import Request, known_settings, request
 from ropewalk.core.errors import InputError, OutputError, near
@@ -17,7 +17,7 @@ from ropewalk.core.geometry import Lineage
 from ropewalk.core.method import Method
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Card
-from ropewalk.core.run import Run, card_of
+from ropewalk.core.run import Run, card_of, removed_by_force
 from ropewalk.core.run import check_out as check_run
 
 
@@ -115,9 +115,10 @@ def _begun(
     from ropewalk.tune.lowered import settle
 
     if opened is None:
-        check_run(out, force=force, resume=resume)
+        check_run(out, force=force, resume=resume, verb="tune")
         check_apart(out, asked.checkpoint.path)
         if not resume:
+            check_kept_data(out, said["data"])
             check_disk(out, [asked], force=force)
     for note in asked.notes:
         beside.progress.say(note)
@@ -136,11 +137,16 @@ def _begun(
         if finished is not None:
             rows.removed()
             return Run(Path(out), finished), None
+        if opened is None and force and Path(out).is_dir():
+            beside.progress.say(removed_by_force(out))
         run = opened or Run.open(out, card, force=force, resume=resume)
     except BaseException:
         rows.removed()
         raise
-    return run, rows.moved(run.path, asked.settings).streams
+    rows = rows.moved(run.path, asked.settings)
+    for line in rows_told(rows.streams, asked.settings, rows.folder):
+        beside.progress.say(line)
+    return run, rows.streams
 
 
 def _followed(asked: Request, said: Mapping[str, Any], out: str | Path) -> tuple[Run, Sequence[Any] | None]:
@@ -160,6 +166,7 @@ def asked_for(source: str | Path, said: Mapping[str, Any], *, beside: Beside, st
     from ropewalk.tune.arguments import HUB, check_extra
 
     check_extra(beside.arguments)
+    _check_validation(beside)
     hub.asked(beside.arguments)
     more = {
         "data_options": dict(said.get("data_options", {})),
@@ -170,6 +177,17 @@ def asked_for(source: str | Path, said: Mapping[str, Any], *, beside: Beside, st
     asked = request(source, stand_in=stand_in, more=more, **options)
     hub.check_result(beside.arguments, source, recipe=asked.settings.recipe, merge=asked.merge)
     return asked
+
+
+def _check_validation(beside: Beside) -> None:
+    """Raises `InputError` for validations that score nothing."""
+    short = [length for length in beside.validate_lengths if length < 2]
+    if short:
+        raise InputError(f"a held-out score at {short[0]} tokens is of none, the first is only read; give at least 2")
+    if beside.validate_every < 0:
+        raise InputError(
+            f"validations are a number of steps apart, got {beside.validate_every}; 0 validates at the end only"
+        )
 
 
 def check_together(asked: Request, streams: Sequence[Any], progress: Progress) -> None:
@@ -260,11 +278,13 @@ def preset(given: str) -> Any:
     return read(given)
 
 
-def preset_runs(given: str | None, said: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The options of each run of a preset, or of one run without a preset, and over them what is `said` besides."""
-    from ropewalk.tune.presets import over, read
+def preset_runs(given: str | None, said: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The options of each run of a preset, or of one run without a preset, and over them what is `said` besides; and lines
+    for the user, where something of a preset was fitted to that."""
+    from ropewalk.tune.presets import read, warmed
 
-    return [over(run, said) for run in (read(given).runs if given else ({},))]
+    found = [warmed(run, said) for run in (read(given).runs if given else ({},))]
+    return [options for options, _ in found], [words for _, words in found if words is not None]
 
 
 def preset_names() -> list[str]:

@@ -108,11 +108,13 @@ def run_tune(args: argparse.Namespace) -> int:
     from ropewalk.core.errors import InputError
     from ropewalk.core.plan import parse_length
     from ropewalk.core.progress import Progress
+    from ropewalk.core.run import check_kept
 
     if args.preset == "help":
         return _presets(args)
     if args.longest or args.memory:
         return run_longest(args, _for_memory(args))
+    progress = Progress()
     for name, value in (("a SOURCE", args.source), ("--out DIR", args.out)):
         if value is None:
             raise InputError(
@@ -122,7 +124,11 @@ def run_tune(args: argparse.Namespace) -> int:
         return _merged(args, merge(args.source, args.out, force=args.force, dtype=args.dtype or "float32"))
     if args.validate is None and (args.validate_lengths or args.validate_every):
         raise InputError("--validate-lengths and --validate-every are of held-out texts; give these with --validate FILE")
-    runs = _runs(args)
+    if not args.resume:
+        check_kept(args.out, [path for path in (*(args.validate or ()), args.preset) if path and os.path.exists(path)])
+    runs, notes = _runs(args)
+    for note in notes:
+        progress.say(note)
     asked = args.validate_lengths or ",".join(str(run["length"]) for run in runs)
     lengths = [parse_length(text) for text in asked.split(",")]
     one, several = (options_of(runs[0]), None) if len(runs) == 1 else ({}, [options_of(run) for run in runs])
@@ -131,20 +137,20 @@ def run_tune(args: argparse.Namespace) -> int:
         arguments=_passed_on(args),
         scorer=None if args.validate is None else held_out(args.validate, args.source, max(lengths)),
         validate_lengths=lengths if args.validate_lengths else (), validate_every=args.validate_every or 0,
-        force=args.force, resume=args.resume, progress=Progress(), **one,
+        force=args.force, resume=args.resume, progress=progress, **one,
     )  # fmt: skip
     # Of several processes the first one speaks.
     return print_card(card, args) if os.environ.get("RANK", "0") == "0" else 0
 
 
-def _runs(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The options of each run: the preset's, and over them what the command line says."""
+def _runs(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
+    """The options of each run: the preset's, and over them what the command line says; and lines for the user."""
     from ropewalk.api.tuning import preset_runs, settings_of
     from ropewalk.core.errors import InputError
 
     named = vars(args)
     said = {key: named[key] for key in (*settings_of(), *OWN) if named.get(key) is not None}
-    runs = preset_runs(args.preset, said)
+    runs, notes = preset_runs(args.preset, said)
     given = args.data or []
     if len(given) not in (0, 1, len(runs)):
         raise InputError(f"--data is given {len(given)} times for {len(runs)} runs; give it once for all, or once for each")
@@ -156,17 +162,18 @@ def _runs(args: argparse.Namespace) -> list[dict[str, Any]]:
             raise InputError(
                 f"{where}tune needs --data with texts, --length such as 16k, and --steps; or --merge and an adapter folder"
             )
-    return runs
+    return runs, notes
 
 
-def _for_memory(args: argparse.Namespace) -> dict[str, Any]:
-    """Settings of the training as far as memory goes: the preset's, and over them what the command line says."""
-    from ropewalk.api.tuning import preset, settings_of
+def _for_memory(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The options of each run as far as memory goes: the preset's, and over them what the command line says."""
+    from ropewalk.api.tuning import preset_runs, settings_of
 
-    runs = preset(args.preset).runs if args.preset else ({},)
-    said = {key: value for run in runs[-1:] for key, value in run.items()}
-    said |= {key: value for key, value in vars(args).items() if value is not None}
-    return {key: said[key] for key in (*settings_of(), "device", "dtype") if said.get(key) is not None}
+    known = {*settings_of(), "device", "dtype", "length", "window", "curriculum"} - {"warmup_steps"}
+    said = {key: value for key, value in vars(args).items() if value is not None}
+    # A --length is the longest row that is asked for, whatever rows a preset has.
+    runs, _ = preset_runs(args.preset, {**said, "window": args.window or args.length} if args.length else said)
+    return [{key: value for key, value in run.items() if key in known and value is not None} for run in runs]
 
 
 def _presets(args: argparse.Namespace) -> int:

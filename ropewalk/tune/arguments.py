@@ -82,13 +82,31 @@ def check_extra(extra: Mapping[str, Any]) -> None:
         if name not in PASSED_ON | HUB:
             raise InputError(f"the training argument {name} was not tried with tune, so it is not taken; leave it out")
     _check_wandb(extra)
+    _check_trackers(extra)
+
+
+def _check_trackers(extra: Mapping[str, Any]) -> None:
+    """Trackers that transformers would only miss when the model is loaded."""
+    from transformers.integrations import integration_utils
+
+    known = integration_utils.INTEGRATION_TO_CALLBACK
+    # Flyte has no package to look for: it is a service that a run is started by.
+    here = {*integration_utils.get_available_reporting_integrations(), "flyte"}
+    for name in _trackers(extra):
+        if name not in {*known, "all", "none"}:
+            raise InputError(f"transformers knows no tracker {name!r}; {near(name, sorted(known))}")
+        if name in known and name not in here:
+            raise InputError(f"the tracker {name} is not installed; install its package, or leave it out of --report-to")
+
+
+def _trackers(extra: Mapping[str, Any]) -> list[str]:
+    named = extra.get("report_to") or []
+    return [named] if isinstance(named, str) else [str(name) for name in named]
 
 
 def _check_wandb(extra: Mapping[str, Any]) -> None:
     """W&B's copies of checkpoints are made from folders that only Trainer's own checkpoint has."""
-    named = extra.get("report_to") or []
-    trackers = [named] if isinstance(named, str) else list(named)
-    if {"wandb", "all"} & set(trackers) and os.environ.get("WANDB_LOG_MODEL", "").lower() == "checkpoint":
+    if {"wandb", "all"} & set(_trackers(extra)) and os.environ.get("WANDB_LOG_MODEL", "").lower() == "checkpoint":
         raise InputError(
             "WANDB_LOG_MODEL=checkpoint uploads Trainer's checkpoint folders, which tune does not write; say "
             "WANDB_LOG_MODEL=end"

@@ -4,8 +4,7 @@ A step whose loss is not finite, or whose gradients are not, is never taken: the
 is too high for five steps is a run that has diverged: above ten times its running median, or, since a language model that
 has forgotten everything says ln V (10.8 of 2.2) and never more, far above its lowest median in nats: eight times as far as
 losses usually are from their median, at least 3 and at most 6. Before twenty losses are known it is 6, above the median of
-those there are: the first one is the untouched model's. What a too high rate does besides, a loss one or two nats up that comes down again,
-is no fault.
+those there are: the first one is the untouched model's. A loss one or two nats up that comes down again is no fault.
 
 The same command would come to the same fault, to the last bit. So `state/fault.json` says where the run was stopped, and a
 resumed run may then have a lower learning rate: it goes on from the last state that was written in the course of the run,

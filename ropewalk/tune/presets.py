@@ -2,8 +2,8 @@
 
 A preset is TOML: `source` says where the numbers are from and what was left out, every other key is an option of `tune` with
 underscores. `[[runs]]` tables make it a chain: each is a run from the folder of the one before, with options of its own over
-those above the tables. `data` is relative to the file. What the command line says wins, in every run. A file of the user's
-own is read the same way.
+those above the tables. `data` is relative to the file. What the command line says wins, in every run; with other steps a
+preset's warm-up keeps its share of them. A file of the user's own is read the same way.
 """
 
 import tomllib
@@ -21,6 +21,17 @@ KEYS = (
     "allow_short", "field", *(field.name for field in fields(Settings) if field.name != "stages"),
 )  # fmt: skip
 """What a preset may say beside `source` and `runs`."""
+TEXT, LENGTH, SWITCH = "a text in quotes", 'a number of tokens or a text such as "16k"', "true or false"
+WHOLE, NUMBER = "a whole number", "a number"
+FORMS: dict[str, str] = {
+    **{field.name: WHOLE if field.type is int else TEXT for field in fields(Settings)},
+    **{field.name: NUMBER for field in fields(Settings) if field.type in (float, int | float)},
+    **dict.fromkeys(("length", "window"), LENGTH), "steps": WHOLE,
+    **dict.fromkeys(("offload", "merge", "freeze", "prompt_loss", "allow_short"), SWITCH),
+    **dict.fromkeys(("method", "lineage", "curriculum", "device", "dtype", "field"), TEXT),
+    "data": "a path in quotes, or a list of them",
+}  # fmt: skip
+"""How the value of each key is written. TOML knows types, so what is of another one was not meant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +84,44 @@ def _check(given: str, said: Mapping[str, Any]) -> None:
             raise InputError(f"the preset {given} says {key!r}, which tune does not take; {near(key, (*KEYS, 'runs'))}")
         if isinstance(value, dict):
             raise InputError(f"the preset {given} has a table {key!r}; write plain lines such as steps = 400")
+        if not _is(FORMS[key], value):
+            raise InputError(f"the preset {given} says {key} = {value!r}, which is {FORMS[key]}; write it so")
+
+
+def _is(form: str, value: Any) -> bool:
+    """Whether a value is of a form of `FORMS`."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if form == TEXT:
+        return isinstance(value, str)
+    if form == LENGTH:
+        return whole or isinstance(value, str)
+    if form == SWITCH:
+        return isinstance(value, bool)
+    if form == WHOLE:
+        return whole
+    if form == NUMBER:
+        return whole or isinstance(value, float)
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
+
+
+def warmed(run: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """A run with what is `said` over it, and a line where a preset's warm-up was fitted to other steps."""
+    options = over(run, said)
+    before, after, warmup = _steps(run), _steps(options), run.get("warmup_steps", 0)
+    if not (before and after and warmup) or before == after or "warmup_steps" in said:
+        return options, None
+    scaled = round(warmup * after / before)
+    words = f"the preset warms up for {warmup} of {before} steps, so this run of {after} does for {scaled}"
+    return {**options, "warmup_steps": scaled}, f"{words}; --warmup-steps says otherwise"
+
+
+def _steps(run: Mapping[str, Any]) -> int:
+    """The steps that options say; 0 where they do not, or say what is refused later."""
+    curriculum = run.get("curriculum")
+    if curriculum is None:
+        return int(run.get("steps", 0))
+    parts = [part.rpartition(":")[2].strip() for part in str(curriculum).split(",")]
+    return sum(int(part) for part in parts) if all(part.isdecimal() for part in parts) else 0
 
 
 def _placed(run: dict[str, Any], folder: Path | None) -> dict[str, Any]:

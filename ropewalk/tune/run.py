@@ -6,6 +6,7 @@ DIR/card.json  log.jsonl      what was asked, and a line for each step
     config.json, weights or adapter, tokenizer     at the end; then the card says done, and state/ goes
 """
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -172,7 +173,11 @@ class Job:
             return None
 
         def validate(learner: Any, step: int) -> dict[str, float]:
-            return {str(length): float(scorer(learner.bare, length)) for length in self.validate_lengths}
+            scores = {str(length): float(scorer(learner.bare, length)) for length in self.validate_lengths}
+            for length, score in scores.items():
+                if not math.isfinite(score):
+                    self.progress.say(f"held-out score at {length} tokens is {score} after step {step}; the log has null")
+            return scores
 
         return validate
 

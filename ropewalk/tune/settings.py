@@ -23,6 +23,8 @@ POSITIONS: tuple[str, ...] = get_args(Positions)
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 CHECKPOINTS: tuple[str, ...] = get_args(Checkpoint)
+SEEDS = 2**32
+"""So many seeds numpy's generators take."""
 LEFT_OUT = {
     "adalora": "it prunes ranks by a call after every step and adds a loss of its own",
     "boft": "it compiles code of its own when it is first used",
@@ -110,6 +112,15 @@ class Settings:
             _at_least(name, getattr(self, name), 1)
         for name in ("warmup_steps", "checkpoint_every", "seed"):
             _at_least(name, getattr(self, name), 0)
+        if self.seed >= SEEDS:
+            raise InputError(f"seed {self.seed} is not below {SEEDS}, which is all that generators take; give a smaller one")
+        if self.warmup_steps > self.steps:
+            raise InputError(
+                f"a warm-up of {self.warmup_steps} steps is longer than the run of {self.steps}, which would never come "
+                "to its learning rate; give fewer --warmup-steps"
+            )
+        for name in ("learning_rate", "weight_decay", "dropout", "beta1", "beta2", "max_grad_norm"):
+            _number(name, getattr(self, name))
         if not (0 < self.learning_rate < 1):
             raise InputError(f"learning rate {self.learning_rate!r} is not between 0 and 1; recipes use 1e-6 to 1e-3")
         for name in ("weight_decay", "dropout", "beta1", "beta2"):
@@ -159,3 +170,8 @@ class Settings:
 def _at_least(name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError(f"{name.replace('_', ' ')} is a whole number of at least {least}, got {value!r}")
+
+
+def _number(name: str, value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InputError(f"{name.replace('_', ' ')} is a number, got {value!r}")

@@ -11,6 +11,7 @@ there is no other way to leave its pickles out. The tests of resuming hold them 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ class Tuner(Trainer):  # type: ignore[misc]
             told = torch.tensor(list(scores.values()), dtype=torch.float64, device=self.accelerator.device)
             first = self.accelerator.gather(told[None])[0].tolist()
             scores = dict(zip(scores, first, strict=True))
-        self.tell({"step": step, "validation": scores})
+        finite = {length: score if math.isfinite(score) else None for length, score in scores.items()}
+        self.tell({"step": step, "validation": finite})
         name = f"{metric_key_prefix}_{self.metric}"
         metrics = {f"{name}_{length}": score for length, score in scores.items()}
         metrics[name] = scores[max(scores, key=int)]

@@ -1,0 +1,168 @@
+"""Options that cannot be meant are refused before a folder is made; those that do nothing are said."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Command
+from small import Tune
+
+from ropewalk.cli.longest import needs
+from ropewalk.core.errors import InputError
+from ropewalk.tune import presets
+from ropewalk.tune.settings import Settings, Stage
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('learning_rate = "2e-5"', "a number"),
+        ('weight_decay = "0"', "a number"),
+        ("steps = 4.5", "a whole number"),
+        ("steps = true", "a whole number"),
+        ("curriculum = 5", "a text in quotes"),
+        ("method = 5", "a text in quotes"),
+        ("data = 5", "a path in quotes"),
+        ("data = [5]", "a path in quotes"),
+        ('merge = "no"', "true or false"),
+        ('allow_short = "false"', "true or false"),
+        ("length = 1.5", "a number of tokens"),
+    ],
+)
+def test_a_preset_says_values_of_the_type_that_they_are_of(line: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(line + "\n")
+    with pytest.raises(InputError, match=f"says {line.split()[0]} = .*which is {words}"):
+        presets.read(str(path))
+
+
+def test_every_key_of_a_preset_has_a_form() -> None:
+    assert set(presets.KEYS) <= set(presets.FORMS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": 2**32}, "seed 4294967296 is not below"),
+        ({"learning_rate": "2e-5"}, "learning rate is a number, got '2e-5'"),
+        ({"max_grad_norm": True}, "max grad norm is a number"),
+        ({"warmup_steps": 6}, "a warm-up of 6 steps is longer than the run of 5"),
+    ],
+)
+def test_settings_that_cannot_be_meant(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Settings(length=64, stages=(Stage(window=64, steps=5),), **changes)
+    Settings(length=64, stages=(Stage(window=64, steps=5),), seed=2**32 - 1, warmup_steps=5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arguments": {"report_to": ["foo"]}}, "knows no tracker 'foo'"),
+        ({"arguments": {"report_to": "tensorbord"}}, "did you mean tensorboard"),
+        ({"arguments": {"report_to": ["wandb", "comet_ml"]}}, "tracker (wandb|comet_ml) is not installed"),
+        ({"scorer": len, "validate_lengths": (64, 1)}, "at least 2"),
+        ({"scorer": len, "validate_every": -1}, "got -1"),
+    ],
+)
+def test_what_would_end_a_run_after_the_model_was_loaded(
+    changes: dict[str, Any], words: str, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("wandb", "comet"):
+        monkeypatch.setattr(f"transformers.integrations.integration_utils.is_{name}_available", lambda: False)
+    with pytest.raises(InputError, match=words):
+        tune(tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_held_out_score_that_is_not_finite_is_null_and_the_run_goes_on(
+    score: float, tune: Tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    card = tune(out, steps=2, save_every=1, scorer=lambda model, length: score, validate_lengths=(64,), validate_every=1)
+    assert card.status == "done"
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["validation"] for line in lines if "validation" in line] == [{"64": None}, {"64": None}]
+    assert f"held-out score at 64 tokens is {score} after step 2" in capsys.readouterr().err
+
+
+# --- warm-up ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_preset_with_other_steps_keeps_the_share_of_its_warm_up() -> None:
+    (run,) = presets.read("abf-32k").runs
+    assert presets.warmed(run, {"steps": 200})[0]["warmup_steps"] == 4
+    assert "warms up for 2000 of 100000 steps" in str(presets.warmed(run, {"steps": 200})[1])
+    assert presets.warmed(run, {"curriculum": "4k:1000,32k:1000"})[0]["warmup_steps"] == 40
+    assert presets.warmed(run, {"steps": 200, "warmup_steps": 50}) == ({**run, "steps": 200, "warmup_steps": 50}, None)
+    assert presets.warmed(run, {"seed": 1}) == ({**run, "seed": 1}, None)
+
+
+def test_the_command_says_that_it_did(tied: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "mine.toml").write_text('method = "pi"\nlength = 256\nsteps = 40\nwarmup_steps = 20\n')
+    (tmp_path / "text.txt").write_text("A line that is read again and again.\n" * 60)
+    said = command(
+        "tune", tied, "--preset", tmp_path / "mine.toml", "--data", tmp_path / "text.txt", "--steps", "2", "--device", "cpu",
+        "--freeze", "--lineage", "trained", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert "this run of 2 does for 1; --warmup-steps" in said.err
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["config"]["warmup_steps"] == 1
+
+
+# --- options that do nothing -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"method": None, "length": 48, "freeze": True, "lineage": "runtime"}, ("lineage does", "freeze does")),
+        ({"recipe": "ia3", "rank": 4, "alpha": 3, "dropout": 0.1}, ("rank does", "alpha does", "dropout does")),
+        ({"recipe": "vera", "rank": 4, "alpha": 3}, ("alpha does",)),
+        ({"recipe": "oft", "rank": 4, "alpha": 3}, ("alpha does",)),
+        ({"recipe": "lora", "rank": 4, "alpha": 3}, ()),
+    ],
+)
+def test_options_that_do_nothing_are_said(changes: dict[str, Any], told: tuple[str, ...], tied: Path) -> None:
+    from ropewalk.api.training_request import request
+
+    asked = {"length": 256, "window": 48, "method": "yarn", "steps": 1, "device": "cpu", "dtype": "float32", **changes}
+    notes = [note for note in request(tied, **asked).notes if "does nothing" in note]
+    assert len(notes) == len(told)
+    assert all(note.startswith(words) for note, words in zip(notes, told, strict=True))
+
+
+# --- the longest row of a preset -------------------------------------------------------------------------------------------
+
+
+def test_every_run_of_a_preset_is_asked_for_with_its_rows() -> None:
+    runs = [
+        {"recipe": "full", "length": "64k", "window": "32k"},
+        {"recipe": "lora", "curriculum": "4k:10,16k:5", "length": 65536},
+        {"recipe": "full", "length": "48k"},
+    ]
+    assert needs(runs) == [([1, 3], 48 * 1024, {"recipe": "full"}), ([2], 16 * 1024, {"recipe": "lora"})]
+    assert needs([{"rank": 8}]) == [([1], None, {"rank": 8})]
+
+
+def needed(runs: list[dict[str, Any]]) -> int:
+    """KB between what the two runs take."""
+    return sum(int(one["extrapolated_bytes"]) for one in runs) // 2 // 1024
+
+
+def test_longest_answers_for_every_run(tied: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'length = 4096\nmethod = "yarn"\nsteps = 9\nwarmup_steps = 5\n\n'
+        '[[runs]]\nrecipe = "full"\n\n[[runs]]\nrecipe = "lora"\nwindow = 512\n'
+    )
+    asked = ("tune", tied, "--longest", "estimate", "--memory", "8G", "--device", "cpu", "--preset", tmp_path / "mine.toml")
+    found = json.loads(command(*asked, "--json").out)
+    assert not found["missed"]
+    assert [(one["numbers"], one["length"]) for one in found["runs"]] == [([1], 4096), ([2], 512)]
+    # The first run trains all weights on the longer rows: the last one alone would have fitted.
+    few = command(*asked[:5], f"{needed(found['runs'])}K", *asked[6:])
+    assert few.code == 1, few.err
+    assert "run 1: does not fit" in few.out
+    assert "run 2\n" in few.out
