@@ -266,7 +266,8 @@ def test_a_server_that_goes_away_leaves_finished_cells_and_is_resumed(measured, 
     finder.answering = finds
     before = len(finder.bodies)
     assert measured("broken", finder, resume=True) == wanted
-    assert len(finder.bodies) - before <= len(wanted) - len(left) + 1
+    # Requests that were on their way when the run broke off may arrive after the count.
+    assert len(finder.bodies) - before <= len(wanted) - len(left) + concurrency
     mine, whole = (rows(tmp_path / name) for name in ("broken", "whole"))
     assert mine == whole
 

@@ -135,7 +135,9 @@ def test_the_card_says_how_it_ended_in_whichever_run(step: int, tied: Path, tmp_
 def test_another_chain_is_another_question(tied: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert killed(lambda: chain(tied, out, callbacks=[At("on_step_end", 3)]))
-    with pytest.raises(OutputError, match="differs in runs"):
+    with pytest.raises(
+        OutputError, match=r"run 1 of .* has begun, and is asked for otherwise \(it differs in learning_rate\)"
+    ):
         chain(tied, out, [{**TWICE[0], "learning_rate": 1e-3}, TWICE[1]], resume=True)
 
 
