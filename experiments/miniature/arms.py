@@ -119,7 +119,8 @@ def steps(sizes: Sizes) -> Table:
         id="steps", title="Steps and tokens to equal NLL",
         asks="How many steps PI and YaRN need to one NLL, on documents that are in neither split: both to their first "
         "crossing of the same target. A step has the same tokens for both, so tokens go as steps do. *PI's end* is the mean "
-        "of its last validations, *way* what lies between its untrained plan and that.",
+        "of its last validations, *way* what lies between its untrained plan and that. "
+        "Ratios are averaged over seeds as logarithms; where a seed has no steps on either side there is none.",
         lines=lines, columns=("beyond",), published=PUBLISHED["steps"], curves=arms,
     )  # fmt: skip
 

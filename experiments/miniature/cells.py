@@ -148,7 +148,7 @@ class Cells:
             self.corpus, seed=1000 + seed, positions=arm.positions, target_length=arm.length,
             first=rows * arm.num_steps_before,
         )  # fmt: skip
-        # Adapters take no part in autocast: bfloat16 would round the base that they stand on.
+        # In bfloat16 an adapter's base would be held rounded, where full weights stay in float32 under autocast.
         whole, watched = arm.recipe == "full", arm in self.watched
         began, used = time.monotonic(), time.process_time()
         ropewalk.tune(

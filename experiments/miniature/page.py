@@ -74,7 +74,7 @@ def write(cells: Cells, seeds: tuple[int, ...], page: Path, images: Path) -> Non
         for picture, words in pictures(cells, seeds, table, images) if begun(cells, seeds, table) else ():
             lines += [f"![{words}]({picture.relative_to(page.parent).as_posix()})", ""]
     held = cells.out / "smollm2" / TABLE
-    lines += ["## Skipped positions on SmolLM2", "", "`python -m experiments.miniature smollm2`.", ""]
+    lines += ["## Skipped positions on SmolLM2", "", "`python -m experiments.miniature smollm2`. One seed of training.", ""]
     lines += [held.read_text(encoding="utf-8") if held.is_file() else "Not run.", ""]
     lines += [f"**The papers.** {PUBLISHED['smollm2']}", ""]
     part = page.with_suffix(f".{os.getpid()}.part")

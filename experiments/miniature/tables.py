@@ -1,5 +1,7 @@
 """Tables as Markdown, from what is on disk: a line for each arm, the claims beside them, what was not run by name."""
 
+from textwrap import fill
+
 from experiments.miniature import crossings
 from experiments.miniature.arms import CROP, NONE, TABLES, Line, Table
 from experiments.miniature.cells import Cells, Reading, untrained
@@ -8,6 +10,8 @@ from experiments.miniature.intervals import Estimate
 from experiments.miniature.probe import lengths
 
 NOT_RUN = "not run"
+WIDTH = 125
+"""Of a line of the page that is no table."""
 
 
 def shown(estimate: Estimate | None, form: str = ".3f") -> str:
@@ -94,7 +98,8 @@ def begun(cells: Cells, seeds: tuple[int, ...], table: Table) -> bool:
 
 def section(cells: Cells, seeds: tuple[int, ...], table: Table) -> list[str]:
     """A table's part of the page."""
-    out = [f"## {table.title}", "", f"`python -m experiments.miniature {table.id}`. {table.asks}", ""]
+    asks = f"`python -m experiments.miniature {table.id}`. {table.asks}"
+    out = [f"## {table.title}", "", fill(asks, WIDTH, break_long_words=False, break_on_hyphens=False), ""]
     absent = missing(cells, seeds, table)
     if not begun(cells, seeds, table):
         return [*out, f"Not run. The papers: {table.published}", ""]
