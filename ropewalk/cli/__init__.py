@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ropewalk.cli import checkpoints, data, plans, reports, runs, tuning, verification
 from ropewalk.cli.parser import Parser
 from ropewalk.core.errors import RopewalkError, near
+from ropewalk.core.terminal import printable
 
 __all__ = ["DESCRIPTION", "Parser", "main", "make_parser", "verbs"]
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except RopewalkError as error:
-        print(f"ropewalk: {error}", file=sys.stderr)
+        print(f"ropewalk: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         goes_on = "--resume" in known[arguments[0]].options()
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _system(error: OSError) -> int:
     """What the system refused, in a sentence. Checks come first everywhere; this is for what changes after them."""
-    where = f" ({error.filename})" if error.filename else ""
+    where = f" ({printable(str(error.filename))})" if error.filename else ""
     print(f"ropewalk: {error.strerror or error}{where}; mend that and run the command again", file=sys.stderr)
     return 3 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM) else 2
 

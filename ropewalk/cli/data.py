@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from ropewalk.cli.options import LENGTH_HELP, add_json, print_json
+from ropewalk.core.terminal import printable
 
 
 def add_data(verbs: Any) -> None:
@@ -134,7 +135,7 @@ def _made(args: argparse.Namespace) -> int:
     )  # fmt: skip
     if args.json:
         return print_json({"out": args.out, **card})
-    print("\n".join(lines(card, args.out)), file=sys.stderr)
+    print(printable("\n".join(lines(card, args.out))), file=sys.stderr)
     print(args.out)
     return 0
 
@@ -168,7 +169,7 @@ def _rows(args: argparse.Namespace) -> int:
         return print_json({"out": args.out, **card})
     from ropewalk.api.data_words import lines
 
-    print("\n".join(lines(card, args.out)), file=sys.stderr)
+    print(printable("\n".join(lines(card, args.out))), file=sys.stderr)
     print(args.out)
     return 0
 

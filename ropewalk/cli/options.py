@@ -5,6 +5,8 @@ import json
 import sys
 from typing import Any
 
+from ropewalk.core.terminal import printable
+
 LENGTH_HELP = "tokens, such as 65536 or 64k (k = 1024)"
 LINEAGE_HELP = "how the source came to the stretch its config carries: trained at it, or put on at runtime"
 
@@ -39,9 +41,9 @@ def print_card(card: Any, args: argparse.Namespace) -> int:
     """
     for finding in card.findings:
         if finding["severity"] != "note":
-            print("{severity}: {field}: {problem}; {mend}".format(**finding), file=sys.stderr)
+            print(printable("{severity}: {field}: {problem}; {mend}".format(**finding)), file=sys.stderr)
         elif not args.json:
-            print("; ".join(filter(None, (finding["problem"], finding["mend"]))), file=sys.stderr)
+            print(printable("; ".join(filter(None, (finding["problem"], finding["mend"])))), file=sys.stderr)
     if args.json:
         return print_json(card.to_dict())
     print(args.out)

@@ -5,6 +5,7 @@ from typing import Any
 
 from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, print_json
 from ropewalk.core.errors import near
+from ropewalk.core.terminal import printable
 
 LINEAGES = {
     "plain": "never stretched",
@@ -73,7 +74,8 @@ def run_inspect(args: argparse.Namespace) -> int:
     knee = _probe(args) if args.probe else None
     if args.json:
         return print_json(found.to_dict() | ({} if knee is None else {"probe": knee.to_dict()}))
-    print(f"{found.model_type}: {found.num_layers} layers, {found.num_heads} heads ({found.num_kv_heads} for keys), "
+    model = printable(found.model_type, lines=False)
+    print(f"{model}: {found.num_layers} layers, {found.num_heads} heads ({found.num_kv_heads} for keys), "
           f"head dimension {found.head_dim}")  # fmt: skip
     scheme = "no scaling" if found.scheme == "default" else f"scaling {found.scheme}"
     print(f"{scheme}, lineage {found.lineage}: {LINEAGES[found.lineage]}")
@@ -81,7 +83,7 @@ def run_inspect(args: argparse.Namespace) -> int:
     for group in found.groups:
         print(f"  {group.label}: {len(group.layers)} layers, {_group_words(group, found.trained_length)}")
     for finding in found.findings:
-        print(f"{finding.severity}: {finding.field}: {finding.problem}; {finding.mend}")
+        print(printable(f"{finding.severity}: {finding.field}: {finding.problem}; {finding.mend}"))
     if knee is not None:
         print(f"probe: {knee.words(found.trained_length)} (harm above {knee.margin} nats, "
               f"{knee.num_documents} {'text' if knee.num_documents == 1 else 'texts'})")  # fmt: skip

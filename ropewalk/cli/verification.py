@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from ropewalk.cli.options import add_json, print_json
+from ropewalk.core.terminal import printable
 
 LONGEST_LIMIT = 30 * 24 * 3600
 """Seconds that a run may be given; not every system's clock waits for more."""
@@ -47,7 +48,7 @@ def run_verify(args: argparse.Namespace) -> int:
     if args.json:
         print_json(found.to_dict() | ({"mended": {"out": args.out, **mended.to_dict()}} if mended else {}))
     else:
-        print(*(mended.changes if mended else ()), table(found), sep="\n")
+        print(printable("\n".join((*(mended.changes if mended else ()), table(found)))))
     return 0 if found.passed else 1
 
 

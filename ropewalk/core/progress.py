@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from ropewalk.core.terminal import printable
+
 
 class Progress:
     """One line that is rewritten: what is being done, how much of it, and how long it will still take."""
@@ -68,13 +70,13 @@ class Progress:
             text += f"   all {100 * whole:3.0f}%, about {_spell(left)} left"
         with self._lock:
             self._drew = now
-            self.stream.write(f"\r\x1b[2K{text[:110]}")
+            self.stream.write(f"\r\x1b[2K{printable(text[:110], lines=False)}")
             self.stream.flush()
 
     def say(self, line: str) -> None:
         """A line that stays, shown whether or not stderr is a terminal."""
         self._clear()
-        self.stream.write(line + "\n")
+        self.stream.write(printable(line) + "\n")
         self.stream.flush()
 
     def _clear(self) -> None:

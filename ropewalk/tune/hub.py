@@ -2,24 +2,30 @@
 
 Trainer pushes its own output folder and checkpoints, which are not what `tune` writes; so its arguments `push_to_hub`,
 `hub_model_id`, `hub_token`, `hub_private_repo` and `hub_revision` are read here, and `huggingface_hub` uploads the result.
-What belongs to the run and not to the model stays here: states, the log, tokenized texts, the card with its paths, trackers'
-files. Of an adapter folder the weights of the base stay here as well, see `ropewalk.hosts.folder.shared`. The token is
+What belongs to the model goes, by name: weights, and the configuration and tokenizer that the run began with. All else stays
+here, whoever put it there: states, the log, tokenized texts, the card with its paths, trackers' files, a measurement beside
+them. Of an adapter folder the weights of the base stay here as well, see `ropewalk.hosts.folder.shared`. The token is
 written nowhere.
 
 Given up: pushing while training goes on; a branch that is not there yet is made by hand.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ropewalk.core.errors import InputError, MachineError
 from ropewalk.hosts.folder import check_shared, write_shared
+from ropewalk.hosts.folder.checkpoint import PLANNED
 
-LEFT_HERE = ("state/*", "data/*", "trainer/*", "chain/*", "log.jsonl", "card.json", ".*", "*/.*")
-"""Patterns of what is not uploaded."""
+WRITTEN = re.compile(
+    r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|adapter_model\.safetensors|adapter_config\.json"
+)
+"""What of a model the run writes beside configuration and tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +45,18 @@ class Upload:
     def push(self, folder: Path) -> None:
         """Uploads a result. Raises `MachineError` where the hub cannot be reached, `InputError` where it refuses."""
         if not (folder / "adapter_config.json").is_file():
-            self._upload(folder)
+            self._upload(folder, belonging(folder, folder))
             return
         with TemporaryDirectory(prefix="ropewalk-") as stage:
             write_shared(folder, Path(stage))
-            self._upload(Path(stage))
+            # The card that is written for others is no file of the run.
+            self._upload(Path(stage), [*belonging(Path(stage), folder), "README.md"])
 
-    def _upload(self, folder: Path) -> None:
+    def _upload(self, folder: Path, names: Sequence[str]) -> None:
         self._call(
             lambda api: api.upload_folder(
-                repo_id=self.repository, folder_path=folder, ignore_patterns=list(LEFT_HERE), revision=self.revision,
-                commit_message="Model trained with ropewalk tune",
+                repo_id=self.repository, folder_path=folder, allow_patterns=[escape(name) for name in names],
+                revision=self.revision, commit_message="Model trained with ropewalk tune",
             )
         )  # fmt: skip
 
@@ -79,6 +86,14 @@ class Upload:
         return MachineError(
             f"the hub was not reached for {self.repository} ({why}); nothing is lost: run again with --resume, which uploads"
         )
+
+
+def belonging(folder: Path, run: Path) -> list[str]:
+    """The files of `folder` that belong to the model which `run` trained, before its states go."""
+    start = run / "state" / "plan"
+    carried = {path.relative_to(start).as_posix() for path in start.rglob("*") if path.is_file()}
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in files if name.removeprefix(f"{PLANNED}/") in carried or WRITTEN.fullmatch(name)]
 
 
 def check_result(extra: Mapping[str, Any], source: str | Path, *, recipe: str, merge: bool) -> None:

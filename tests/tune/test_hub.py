@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from huggingface_hub import close_session, constants
 from small import Tune
+from transformers import TrainerCallback
 
 import ropewalk
 from ropewalk.core.errors import InputError, MachineError
@@ -121,6 +122,31 @@ def test_a_hub_that_is_not_reached_costs_nothing(
     assert tune(out, steps=2, arguments=ASKED, resume=True).status == "done"
     assert hub.files["model.safetensors"] == written
     assert len((out / "log.jsonl").read_text().splitlines()) == 2
+
+
+class Leaving(TrainerCallback):
+    """Somebody puts files into the folder while the run goes on."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        for name in ("measured/samples.jsonl", "measured/config.json", "base/notes.json", "secrets.json", "old.safetensors"):
+            (self.out / name).parent.mkdir(exist_ok=True)
+            (self.out / name).write_text("private")
+
+
+@pytest.mark.parametrize("recipe", ["full", "longlora"])
+def test_what_somebody_put_beside_the_model_stays_here(
+    recipe: str, hub: Hub, hub_id: str, tune: Tune, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    tune(out, start=hub_id, recipe=recipe, steps=1, arguments=ASKED, callbacks=[Leaving(out)])
+    assert (out / "measured" / "samples.jsonl").is_file()
+    assert b"private" not in hub.files.values()
+    weights = {"full": {"model.safetensors", "config.json"}, "longlora": {"adapter_model.safetensors", "base/config.json"}}
+    assert weights[recipe] < set(hub.files)
+    assert any(name.endswith("tokenizer.json") for name in hub.files)
 
 
 def test_a_hub_that_refuses_says_so_before_the_training(hub: Hub, tune: Tune, tmp_path: Path) -> None:

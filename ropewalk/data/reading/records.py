@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ropewalk.core.terminal import printable
+
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
@@ -48,7 +50,7 @@ class LeftOut:
 
     def __str__(self) -> str:
         place = f"{self.file} line {self.number}" if self.number else self.file
-        return f"{place}: {self.reason}{f' ({self.detail})' if self.detail else ''}"
+        return printable(f"{place}: {self.reason}{f' ({self.detail})' if self.detail else ''}", lines=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
