@@ -12,7 +12,7 @@ PUBLISHED = {
     "| 4.19/3.77/3.30/3.09/2.77 |\n"
     """
 YaRN's 3.30 at 8k is 3.605 in the authors' own data. The paper tunes on about a thousandth of what the model was trained on;
-here it is a sixth. Factors 4 and 8 are the same.""",
+here it is a twelfth. Factors 4 and 8 are the same.""",
     "steps": """YaRN (arXiv:2309.00071), abstract: 10 times fewer tokens and 2.5 times fewer training steps than PI.
 The 2.5 is 1,000 steps of PI's paper against 400; no curve of both to one NLL is printed. The authors' training losses at
 s = 16 (mean of the last 50 of 400 steps): PI 2.06, YaRN 1.97, from 5.52 and 3.02 at step 0.""",

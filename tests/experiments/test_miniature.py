@@ -343,7 +343,7 @@ def test_every_table_has_the_papers_figures_and_unique_cells() -> None:
 def test_arms_are_shared_by_tables() -> None:
     names = [{line.cell.name for line in make(Sizes()).lines if line.cell.arm} for make in TABLES.values()]
     assert names[0] & names[1]
-    assert tuned(Sizes(), "pi", 4096).name == "pi-4096-w4096-100steps"
+    assert tuned(Sizes(), "pi", 4096).name == "pi-4096-w4096-50steps"
 
 
 def test_the_command_makes_a_table_and_a_second_time_nothing(
