@@ -160,7 +160,7 @@ def _with_data(
         _linked(number, given, options, before, rows)
         prepared(
             given, tokenizer, asked.settings, asked.reads, made, options=options, resume=resume or made.is_dir(),
-            progress=beside.progress,
+            progress=beside.progress, chain=True,
         )  # fmt: skip
         options = {}
     found = streams_of(

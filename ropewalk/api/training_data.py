@@ -132,9 +132,9 @@ def rows_made(given: Any, settings: Any, out: Path, *, apart: bool = False) -> S
 
 def prepared(
     given: Any, source: Path, settings: Any, geometry: Geometry, place: Path, *, options: Mapping[str, Any], resume: bool,
-    progress: Progress,
+    progress: Progress, chain: bool = False,
 ) -> None:  # fmt: skip
-    """Files as a folder of rows at `place`, the tokenizer `source`'s."""
+    """Files as a folder of rows at `place`, the tokenizer `source`'s; `chain` where the run is one of several."""
     paths = _paths(given)
     if not paths and not options.get("datasets"):
         raise InputError("there is nothing to train on; give --data with files, folders, or a folder of ropewalk data")
@@ -142,7 +142,19 @@ def prepared(
     # Rows within the old window are meant where positions are spread over more, or nothing is stretched.
     short = settings.positions != "full" or longest <= geometry.window_length
     chosen = {"allow_short": short, "window": geometry.window_length, "seed": settings.seed, **options}
+    if chain and chosen.get("prompt_loss") and not has_prompts(paths, chosen):
+        # What is said for a chain is said to all of its runs, and the first may read texts.
+        progress.say("prompt_loss does nothing to the texts of this run, of which every token is learned")
+        chosen["prompt_loss"] = False
     prepare(paths, tokenizer=source, length=longest, out=place, resume=resume, progress=progress, **chosen)
+
+
+def has_prompts(paths: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    """Whether files have conversations; of data sets of the hub, which are asked for when they are read, it may be."""
+    from ropewalk.data.reading.files import open_files
+
+    files = (open_files(str(path), field=options.get("field"), include=options.get("include", ())) for path in paths)
+    return bool(options.get("datasets")) or any(source.has_prompts() for source in files)
 
 
 def passed_over(folder: Path, card: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
@@ -153,6 +165,11 @@ def passed_over(folder: Path, card: Mapping[str, Any], options: Mapping[str, Any
     held = {"prompt_loss": bool(card.get("prompt_loss")), "field": card.get("field")}
     # A folder with prompts was asked for; that they are not learned is what everybody gets who does not ask.
     other = [key for key, value in options.items() if key != "allow_short" and value and value != held.get(key)]
+    if other == ["prompt_loss"]:
+        raise InputError(
+            f"{folder} is prepared already, and without prompt_loss; leave --prompt-loss out, or a preset's line "
+            "prompt_loss, or prepare conversations anew with ropewalk data --prompt-loss"
+        )
     if other:
         raise InputError(
             f"{folder} is prepared already, and not with {', '.join(f'{key} {options[key]}' for key in sorted(other))}; "

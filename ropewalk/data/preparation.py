@@ -83,6 +83,11 @@ def _look_through(sources: Sequence[Source], encoder: Encoder, max_broken: int) 
             stop_at(broken, len(broken), max_broken)
         for found in islice((r for r in source.records(0, 0) if isinstance(r, Record)), 1):
             encoder.check(found.content)
+    if encoder.prompt_loss and not any(source.has_prompts() for source in sources):
+        raise InputError(
+            "--prompt-loss learns the prompts of conversations, and there are only texts, of which every token is learned; "
+            "leave it out, or a preset's line prompt_loss"
+        )
 
 
 def stop_at(broken: Sequence[LeftOut], count: int, max_broken: int) -> None:

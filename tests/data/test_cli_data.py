@@ -8,6 +8,7 @@ import pytest
 from chat import chat_tokenizer
 from command import Command
 
+from ropewalk.data.reading.files import open_files
 from ropewalk.data.stream import Stream
 
 
@@ -107,6 +108,8 @@ def test_the_same_command_writes_the_same_bytes(
         (["TEXTS", "--tokenizer", "TEXTS", "--window", "64"], ["has no tokenizer that can be loaded"]),
         (["TEXTS", "--tokenizer", "nowhere"], ["nowhere does not exist"]),
         (["TEXTS", "--field", "body"], ["--field body names a field of records, and there are only texts"]),
+        (["TEXTS", "--prompt-loss"], ["there are only texts", "leave it out"]),
+        (["lines.jsonl", "--prompt-loss"], ["there are only texts", "leave it out"]),
         (["chat.jsonl", "--include", "*.py"], ["--include chooses files of folders"]),
         (["pipe"], ["neither a file nor a folder"]),
         (["TEXTS", "--force", "--resume"], ["contradict each other"]),
@@ -122,6 +125,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     (tmp_path / "broken.jsonl").write_text("{\n" * 20)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "chat.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    (tmp_path / "lines.jsonl").write_text('{"text": "a line of text"}\n' * 3)
     places = {"TEXTS": str(texts), "BROKEN": "broken.jsonl", "CHAT": "chat.jsonl"}
     given = [places.get(option, option) for option in options]
     given += ["--tokenizer", str(tiny_checkpoint)] if "--tokenizer" not in options else []
@@ -129,6 +133,13 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     said = command("data", *given, "--out", "out")
     assert said.refused(*words)
     assert not (tmp_path / "out").exists()
+
+
+def test_prompts_are_found_behind_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a text")
+    (tmp_path / "b.jsonl").write_text('{"text": "a line"}\n{"instruction": "a", "output": "b"}\n')
+    assert open_files(str(tmp_path)).has_prompts()
+    assert not open_files(str(tmp_path), include=["*.txt"]).has_prompts()
 
 
 def test_the_output_may_not_hold_what_is_read(command: Command, texts: Path, tiny_checkpoint: Path) -> None:

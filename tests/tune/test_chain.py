@@ -197,7 +197,9 @@ def num_learned(folder: Path) -> int:
     return sum(int((stream.row(index).labels != -100).sum()) for index in range(len(stream)))
 
 
-def test_long_text_and_then_conversations(chatty: Path, books: Path, chats: Path, tmp_path: Path) -> None:
+def test_long_text_and_then_conversations(
+    chatty: Path, books: Path, chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = [
         {"data": books, "length": 256, "steps": 2},
         {"data": chats, "length": 256, "window": 64, "steps": 2, "data_options": {"allow_short": True}},
@@ -209,7 +211,10 @@ def test_long_text_and_then_conversations(chatty: Path, books: Path, chats: Path
     assert ropewalk.geometry(out).trained_length == 256
     answers = num_learned(out / "data" / "2")
     everything = tmp_path / "everything"
-    chain(chatty, everything, [runs[0], {**runs[1], "data_options": {"allow_short": True, "prompt_loss": True}}])
+    capsys.readouterr()
+    options = {"allow_short": True, "prompt_loss": True}
+    chain(chatty, everything, [{**run, "data_options": options} for run in runs])
+    assert capsys.readouterr().err.count("prompt_loss does nothing to the texts of this run") == 1
     assert num_learned(everything / "data" / "2") > 1.5 * answers > 0
 
 

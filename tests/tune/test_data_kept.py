@@ -125,8 +125,13 @@ def test_a_preset_goes_with_a_prepared_folder(
     line = ("tune", tied, *SMALL, "--preset", preset, "--out")
     said = command(*line, tmp_path / "out", "--data", prepared)
     assert said.code == 0, said.err
-    with_prompts = tmp_path / "prompts"
-    said = command("data", books, "--tokenizer", tied, "--length", "256", "--prompt-loss", "--out", with_prompts)
+    with_prompts, template = tmp_path / "prompts", tmp_path / "chat.jinja"
+    template.write_text("{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}")
+    (tmp_path / "chats.jsonl").write_text(f"{json.dumps({'instruction': 'why? ' * 200, 'output': 'so. ' * 40})}\n" * 4)
+    said = command(
+        "data", tmp_path / "chats.jsonl", "--tokenizer", tied, "--length", "256", "--chat-template", template,
+        "--prompt-loss", "--out", with_prompts,
+    )  # fmt: skip
     assert said.code == 0, said.err
     assert json.loads((with_prompts / "card.json").read_text())["prompt_loss"] is True
     said = command(*line, tmp_path / "out2", "--data", with_prompts)
@@ -134,8 +139,16 @@ def test_a_preset_goes_with_a_prepared_folder(
     assert "was prepared with prompt_loss" in said.err
     # The same is no contradiction; other answers than the folder's are one.
     assert command(*line, tmp_path / "out3", "--data", with_prompts, "--prompt-loss").code == 0
-    assert command(*line, tmp_path / "out4", "--data", prepared, "--prompt-loss").refused("prepared already", "prompt_loss")
+    answers_alone = command(*line, tmp_path / "out4", "--data", prepared, "--prompt-loss")
+    assert answers_alone.refused("prepared already, and without prompt_loss", "a preset's line", "data --prompt-loss")
     assert command(*line, tmp_path / "out4", "--data", prepared, "--field", "body").refused("prepared already", "field body")
+
+
+def test_prompts_that_texts_do_not_have_are_not_learned(tied: Path, books: Path, tmp_path: Path, command: Command) -> None:
+    before = snapshot(tmp_path)
+    line = ("tune", tied, *SMALL, "--data", books, "--prompt-loss", "--out", tmp_path / "out")
+    assert command(*line).refused("there are only texts", "a preset's line prompt_loss")
+    assert snapshot(tmp_path) == before
 
 
 def _edit(folder: Path) -> None:

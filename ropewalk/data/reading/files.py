@@ -58,6 +58,12 @@ class FileSource:
             except UnreadableError as error:
                 yield error.left_out(str(self.root / name), place)
 
+    def has_prompts(self) -> bool:
+        """Whether any record is a conversation; texts are not opened for it."""
+        records = (index for index, name in enumerate(self.files) if _suffix(name) in RECORDS)
+        found = (one for index in records for one in self._file(index, 0) if isinstance(one, Record))
+        return any(not isinstance(one.content, str) for one in found)
+
     def check(self) -> Iterator[LeftOut]:
         """Reads everything but Parquet, of which only the fields are looked at."""
         for index, name in enumerate(self.files):

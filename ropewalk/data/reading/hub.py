@@ -42,6 +42,11 @@ class HubSource:
             if isinstance(found, LeftOut):
                 yield found
 
+    def has_prompts(self) -> bool:
+        """As the first record says: a set has one kind, and looking further is downloading."""
+        found = (one for one in self.records(0, 0) if isinstance(one, Record))
+        return any(not isinstance(one.content, str) for one in islice(found, 1))
+
     def records(self, file: int = 0, number: int = 0) -> Iterator[Record | LeftOut]:
         """Everything after record `number`."""
         if file > 0:

@@ -93,5 +93,8 @@ class Source(Protocol):
     def records(self, file: int, number: int) -> Iterator[Record | LeftOut]:
         """Everything after record `number` of file `file`."""
 
+    def has_prompts(self) -> bool:
+        """Whether it has conversations, which have prompts; texts have none."""
+
     def fingerprint(self) -> list[dict[str, Any]]:
         """What tells whether it has changed: a file's size and hash."""
