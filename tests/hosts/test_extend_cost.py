@@ -15,7 +15,7 @@ import pytest
 from large_folders import LLAMA_70B, write_sparse
 
 import ropewalk
-from ropewalk.hosts.folder import extended
+from ropewalk.hosts.folder import files
 
 IO = Path("/proc/self/io")
 
@@ -115,7 +115,7 @@ def count() -> int:
 
 def test_a_copy_goes_file_by_file_in_streams(large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
-    monkeypatch.setattr(extended.shutil, "copyfile", lambda a, b: asked.append((os.path.basename(a), Path(b).name)))
+    monkeypatch.setattr(files.shutil, "copyfile", lambda a, b: asked.append((os.path.basename(a), Path(b).name)))
     ropewalk.extend(large, "yarn", length="32k", out=tmp_path / "out", copy=True)
     assert sorted(asked) == sorted((name, name) for name in [*headers(large), "model.safetensors.index.json"])
 
@@ -146,7 +146,7 @@ def test_blocks_are_shared_where_links_are_not_made(
         target.write_bytes(Path(source).read_bytes())
         return True
 
-    monkeypatch.setattr(extended.os, "link", no_link)
-    monkeypatch.setattr(extended, "_share_blocks", share)
+    monkeypatch.setattr(files.os, "link", no_link)
+    monkeypatch.setattr(files, "share_blocks", share)
     card = ropewalk.extend(make_folder(), "yarn", length=1024, out=tmp_path / "out")
     assert "share their blocks with the source" in card.findings[0]["problem"]

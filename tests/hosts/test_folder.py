@@ -16,7 +16,7 @@ from ropewalk.core.errors import HostError, MachineError, OutputError, SourceErr
 from ropewalk.core.method import find
 from ropewalk.core.plan import Plan
 from ropewalk.engines.transformers import read
-from ropewalk.hosts.folder import Checkpoint, extended, geometry_of, hub, open_checkpoint, write_extended
+from ropewalk.hosts.folder import Checkpoint, files, geometry_of, hub, open_checkpoint, write_extended
 
 Make = Callable[..., Path]
 INDEX = "model.safetensors.index.json"
@@ -280,7 +280,7 @@ def test_weights_are_copied_where_links_cannot_be_made(make_folder: Make, tmp_pa
         raise OSError(errno.EXDEV, "cross-device link")
 
     checkpoint = open_checkpoint(make_folder())
-    monkeypatch.setattr(extended.os, "link", refuse)
+    monkeypatch.setattr(files.os, "link", refuse)
     size = len(safetensors_bytes())
     notes = write_extended(checkpoint, plan_for(checkpoint), tmp_path / "out")
     assert notes == [f"weights were copied, {size} bytes, since the file system makes no links there"]
@@ -311,7 +311,7 @@ def test_a_full_disk_leaves_nothing(make_folder: Make, tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     checkpoint = open_checkpoint(make_folder(**{"tokenizer.json": {}}))
-    monkeypatch.setattr(extended.shutil, "copyfile", full)
+    monkeypatch.setattr(files.shutil, "copyfile", full)
     with pytest.raises(MachineError, match="the disk is full"):
         write_extended(checkpoint, plan_for(checkpoint), tmp_path / "new" / "out")
     assert left(tmp_path) == ["model"]
@@ -348,8 +348,8 @@ def test_a_killed_run_leaves_nothing_under_the_final_name(make_folder: Make, tmp
     folder = make_folder(**{"tokenizer.json": {}})
     code = (
         "import os, signal, sys\nfrom ropewalk.core.method import find\nfrom ropewalk.hosts.folder import *\n"
-        "from ropewalk.hosts.folder import extended\n"
-        "extended.shutil.copyfile = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from ropewalk.hosts.folder import files\n"
+        "files.shutil.copyfile = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "c = open_checkpoint(sys.argv[1])\nwrite_extended(c, find('pi').plan(geometry_of(c), 512), sys.argv[2])\n"
     )
     out = tmp_path / "out"

@@ -163,12 +163,12 @@ def test_early_stopping_counts_on_after_a_kill(tune: Tune, tmp_path: Path) -> No
 def test_a_run_that_was_stopped_early_and_killed_while_writing_does_not_train_on(
     tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ropewalk.hosts.folder import tuned
+    from ropewalk.engines.transformers import block
 
     rising.calls = 0  # type: ignore[attr-defined]
     out, stopping = tmp_path / "out", EarlyStoppingCallback(early_stopping_patience=2)
     with monkeypatch.context() as patch:
-        patch.setattr(tuned, "_marked", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(block, "marked", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             tune(out, callbacks=[stopping], **STOPPING)
     tune(out, callbacks=[EarlyStoppingCallback(early_stopping_patience=2)], resume=True, **STOPPING)

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 
 from ropewalk.core.errors import MachineError, OutputError
 from ropewalk.core.run import Run
+from ropewalk.engines.transformers import block
 from ropewalk.hosts.folder import tuned
 from ropewalk.tune import run, state
 
@@ -54,7 +55,7 @@ PLACES: dict[str, Callable[[], list[TrainerCallback]]] = {
     "while a state is written": lambda: dying(state, "_flush", 9),
     # A file each, and the folder: the twelfth is after the second state's rename, the first one still there.
     "before the older state goes": lambda: dying(state, "_flush", 12),
-    "between the last step and the result": lambda: dying(tuned, "_marked", 1),
+    "between the last step and the result": lambda: dying(block, "marked", 1),
     "while the result is put in place": lambda: dying(tuned, "_move", 2),
     "between the result and the card that says done": lambda: dying(Run, "save_card", 2),
     "before the states go": lambda: dying(run, "swept", 1),

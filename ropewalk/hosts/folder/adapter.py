@@ -25,8 +25,8 @@ from typing import Any, Literal
 from ropewalk.core.errors import HostError, InputError, SourceError
 from ropewalk.core.geometry import Finding
 from ropewalk.engines import adapters
-from ropewalk.hosts.folder import extended
 from ropewalk.hosts.folder.checkpoint import ADAPTER, BASE, CONFIG, PLANNED, Checkpoint, open_checkpoint, read_json
+from ropewalk.hosts.folder.files import GENERATION, NO_LINK, copy_carried, share_blocks, write_json
 from ropewalk.hosts.folder.fingerprint import fingerprint
 
 NAMED = "base_model_name_or_path"
@@ -41,7 +41,7 @@ def name_base(start: Path, base: Checkpoint, source: str) -> None:
     named = config.get(BASE)
     if not isinstance(named, Mapping) or "tuning" in named:
         told = {"source": source, "fingerprint": found, "revision": _revision(base)}
-        extended._write_json(start / CONFIG, {**config, BASE: told})
+        write_json(start / CONFIG, {**config, BASE: told})
     elif named["fingerprint"] != found:
         raise HostError(
             f"the run began on weights with fingerprint {named['fingerprint']}, and {source} now has {found}; put back "
@@ -62,13 +62,13 @@ def write_adapter(
     planned = stage / PLANNED
     shutil.copytree(start, planned)
     config = read_json(start / CONFIG)
-    extended._write_json(planned / CONFIG, {**config, BASE: {**config[BASE], "tuning": dict(tuning)}})
+    write_json(planned / CONFIG, {**config, BASE: {**config[BASE], "tuning": dict(tuning)}})
     ways = {_placed(base.path / name, planned / name) for name in base.weights}
     for path in start.iterdir():
-        if path.name not in (CONFIG, extended.GENERATION):
+        if path.name not in (CONFIG, GENERATION):
             (shutil.copytree if path.is_dir() else shutil.copyfile)(path, stage / path.name)
     adapter = read_json(stage / ADAPTER)
-    extended._write_json(stage / ADAPTER, {**adapter, NAMED: str(out.resolve() / PLANNED)})
+    write_json(stage / ADAPTER, {**adapter, NAMED: str(out.resolve() / PLANNED)})
     return _notes(out, base, ways)
 
 
@@ -78,17 +78,17 @@ def _placed(source: Path, target: Path) -> Literal["link", "reflink", "path", "n
     try:
         os.link(real, target)
     except OSError as error:
-        if error.errno not in extended.NO_LINK:
+        if error.errno not in NO_LINK:
             raise
     else:
         return "link"
-    if extended._share_blocks(real, target):
+    if share_blocks(real, target):
         return "reflink"
     target.unlink(missing_ok=True)
     try:
         target.symlink_to(real)
     except OSError as error:
-        if error.errno not in extended.NO_LINK:
+        if error.errno not in NO_LINK:
             raise
         return "none"
     return "path"
@@ -177,8 +177,5 @@ def write_merged(adapter: Checkpoint, stage: Path, save: Callable[[Path], None],
     """An adapter folder's configuration and tokenizer with whole weights, which `save` writes, into `stage`."""
     config = {key: value for key, value in adapter.config.items() if key not in (BASE, "torch_dtype")} | {"dtype": dtype}
     save(stage)
-    bare = replace(adapter, path=adapter.home, weights=())
-    for name in (*extended._carried(bare), extended.TOKENIZER):
-        if (adapter.home / name).is_file():
-            shutil.copyfile(adapter.home / name, extended._parent_made(stage / name))
-    extended._write_json(stage / CONFIG, config)
+    copy_carried(replace(adapter, path=adapter.home, weights=()), stage, tokenizer=True)
+    write_json(stage / CONFIG, config)

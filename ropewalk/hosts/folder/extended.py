@@ -7,35 +7,17 @@ that is killed leaves nothing under the final name.
 Given up: code files and pickles are not carried over, nor the model card, which speaks of another model.
 """
 
-import errno
-import json
-import os
-import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ropewalk.core.errors import UnsupportedError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Plan
 from ropewalk.engines.coverage import widest
 from ropewalk.hosts.folder.checkpoint import CONFIG, Checkpoint, adapter_refused, geometry_of, read_json
+from ropewalk.hosts.folder.files import GENERATION, TOKENIZER, Placed, copy_carried, place, write_json
 from ropewalk.hosts.staging import check_out, staged
-
-TOKENIZER, GENERATION = "tokenizer_config.json", "generation_config.json"
-CARRIED = (".json", ".jinja", ".txt", ".model", ".tiktoken")
-"""Endings of files beside the weights that a model is used with: tokenizer, generation config, chat template, processor."""
-CARRIED_NAMES = ("LICENSE", "NOTICE", "USE_POLICY")
-LEFT = (CONFIG, TOKENIZER, "trainer_state.json", "training_args.json", "adapter_config.json", "card.json")
-"""Files that are written anew, or that tell of a run and not of the model."""
-TEMPLATES = "additional_chat_templates"
-NO_LINK = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)
-"""Errors by which a file system says that it makes no hard links here."""
-FICLONE = 0x40049409
-"""Linux: make a file share the blocks of another one (ioctl_ficlone(2))."""
-Placed = Literal["link", "reflink", "copy"]
-"""How a weight file came to its new place."""
 
 
 def write_extended(
@@ -60,16 +42,14 @@ def write_extended(
     tokenizer, notes = _tokenizer(checkpoint.path, plan.length)
     generation, raised = _generation(checkpoint, plan.length)
     notes += raised + _leave_code(config)
-    files = _carried(checkpoint)
     with staged(out, force=force, sources=[checkpoint.path]) as stage:
-        placed = {name: _place(checkpoint.path / name, stage / name, copy=copy) for name in checkpoint.weights}
-        for name in files:
-            shutil.copyfile(checkpoint.path / name, _parent_made(stage / name))
-        _write_json(stage / CONFIG, config)
+        placed = {name: place(checkpoint.path / name, stage / name, copy=copy) for name in checkpoint.weights}
+        copy_carried(checkpoint, stage)
+        write_json(stage / CONFIG, config)
         if tokenizer is not None:
-            _write_json(stage / TOKENIZER, tokenizer)
+            write_json(stage / TOKENIZER, tokenizer)
         if generation is not None:
-            _write_json(stage / GENERATION, generation)
+            write_json(stage / GENERATION, generation)
     return [*_weight_notes(checkpoint, placed, asked=copy), *notes, *_config_notes(config, plan)]
 
 
@@ -97,22 +77,6 @@ def _generation(checkpoint: Checkpoint, length: int) -> tuple[dict[str, Any] | N
     return {**content, "max_length": length}, [note]
 
 
-def _carried(checkpoint: Checkpoint) -> list[str]:
-    """Files that are copied as they are, relative to the folder."""
-    names = [
-        file.name
-        for file in checkpoint.path.iterdir()
-        if file.is_file()
-        and not file.name.startswith(".")
-        and not file.name.endswith(".index.json")
-        and (file.suffix in CARRIED or file.name.startswith(CARRIED_NAMES))
-        and file.name not in (*LEFT, *checkpoint.weights)
-    ]
-    templates = checkpoint.path / TEMPLATES
-    inner = [f"{TEMPLATES}/{file.name}" for file in templates.glob("*.jinja")] if templates.is_dir() else []
-    return sorted(names + inner)
-
-
 def _leave_code(config: dict[str, Any]) -> list[str]:
     """Takes the names of code files out of the new config, in place, since those files are never run nor carried over."""
     named = config.pop("auto_map", None)
@@ -122,54 +86,6 @@ def _leave_code(config: dict[str, Any]) -> list[str]:
         "config.json names code of its own (auto_map), which was neither read nor run: the plan holds for the stock class "
         f"of {config['model_type']}, and the names are left out"
     ]
-
-
-def _place(source: Path, target: Path, *, copy: bool = False) -> Placed:
-    """Puts a weight file at `target`: a hard link, else shared blocks, else a copy; which of them it became."""
-    # A hub cache holds links: the file itself is what must not vanish.
-    real = os.path.realpath(source)
-    if copy:
-        shutil.copyfile(real, target)
-        return "copy"
-    try:
-        os.link(real, target)
-    except OSError as error:
-        if error.errno not in NO_LINK:
-            raise
-    else:
-        return "link"
-    if _share_blocks(real, target):
-        return "reflink"
-    shutil.copyfile(real, target)
-    return "copy"
-
-
-def _share_blocks(source: str, target: Path) -> bool:
-    """Lets two files share their blocks until one is written to (Btrfs, XFS); whether the file system could."""
-    if sys.platform != "linux":
-        return False
-    import fcntl
-
-    with open(source, "rb") as read, target.open("wb") as write:
-        try:
-            fcntl.ioctl(write.fileno(), FICLONE, read.fileno())
-        except OSError:
-            return False
-    return True
-
-
-def _parent_made(path: Path) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    return path
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    try:
-        path.write_text(text, encoding="utf-8")
-    except UnicodeEncodeError:
-        # Half of a surrogate pair, which JSON can escape and UTF-8 cannot say.
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _weight_notes(checkpoint: Checkpoint, placed: Mapping[str, Placed], *, asked: bool) -> list[str]:

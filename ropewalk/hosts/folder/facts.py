@@ -10,9 +10,9 @@ from typing import Any
 from ropewalk.core.errors import SourceError
 from ropewalk.engines.findings import Facts
 from ropewalk.hosts.folder.checkpoint import CONFIG, read_json
+from ropewalk.hosts.folder.files import TOKENIZER
 from ropewalk.hosts.folder.weights import dtypes
 
-TOKENIZER = "tokenizer_config.json"
 BUFFER = "inv_freq"
 MOST_FOLDERS = 64
 """Subfolders that are looked into; a checkpoint has a handful."""

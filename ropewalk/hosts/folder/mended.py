@@ -6,14 +6,13 @@ the file system allows, the other files copied. The copy computes in stock trans
 Given up: draft models beside the model, and code files, are not carried.
 """
 
-import shutil
 from pathlib import Path
 
 from ropewalk.core.errors import UnsupportedError
 from ropewalk.engines.mending import Mended, mend
-from ropewalk.hosts.folder import extended
 from ropewalk.hosts.folder.checkpoint import CONFIG, Checkpoint
-from ropewalk.hosts.folder.facts import TOKENIZER, gather, tokenizer_config
+from ropewalk.hosts.folder.facts import gather, tokenizer_config
+from ropewalk.hosts.folder.files import TOKENIZER, copy_carried, place, write_json
 from ropewalk.hosts.staging import check_out, staged
 
 
@@ -35,11 +34,9 @@ def write_mended(checkpoint: Checkpoint, out: str | Path, *, force: bool = False
     )
     with staged(out, force=force, sources=[checkpoint.path]) as stage:
         for name in checkpoint.weights:
-            extended._place(checkpoint.path / name, stage / name)
-        for name in extended._carried(checkpoint):
-            (stage / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(checkpoint.path / name, stage / name)
-        extended._write_json(stage / CONFIG, found.config)
+            place(checkpoint.path / name, stage / name)
+        copy_carried(checkpoint, stage)
+        write_json(stage / CONFIG, found.config)
         if found.tokenizer_config is not None:
-            extended._write_json(stage / TOKENIZER, found.tokenizer_config)
+            write_json(stage / TOKENIZER, found.tokenizer_config)
     return found

@@ -12,9 +12,9 @@ import shutil
 from pathlib import Path
 
 from ropewalk.core.errors import InputError
-from ropewalk.hosts.folder import extended
 from ropewalk.hosts.folder.adapter import NAMED
 from ropewalk.hosts.folder.checkpoint import ADAPTER, BASE, CONFIG, PLANNED, read_json
+from ropewalk.hosts.folder.files import write_json
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 """Of the base. An index without its files would be taken for a broken download."""
@@ -53,7 +53,7 @@ def write_shared(folder: Path, stage: Path) -> None:
             # The adapter may be large: embeddings train whole.
             (stage / path.name).symlink_to(path.resolve())
     revision = named.get("revision")
-    extended._write_json(stage / ADAPTER, {**adapter, NAMED: named["source"], "revision": revision})
+    write_json(stage / ADAPTER, {**adapter, NAMED: named["source"], "revision": revision})
     length = config.get("ropewalk", {}).get("length", "its own number of")
     (stage / "README.md").unlink(missing_ok=True)
     (stage / "README.md").write_text(

@@ -21,12 +21,12 @@ from ropewalk.engines.coverage import widest
 from ropewalk.engines.transformers import block
 from ropewalk.hosts.folder import adapter, extended
 from ropewalk.hosts.folder.checkpoint import ADAPTER, BASE, CONFIG, Checkpoint, geometry_of, read_json
+from ropewalk.hosts.folder.files import copy_carried, write_json
 from ropewalk.hosts.staging import staged
 
 STAGE = ".final.stage"
 LAST = (CONFIG, ADAPTER)
 """Files that are put in place after all others."""
-_marked = block.marked
 
 
 def check_start(checkpoint: Checkpoint, plan: Plan | None, *, length: int, geometry: Geometry | None = None) -> None:
@@ -51,16 +51,12 @@ def write_start(
     source does not read without a plan.
     """
     check_start(checkpoint, plan, length=length, geometry=geometry)
-    bare = replace(checkpoint, weights=())
     if plan is not None:
-        notes = extended.write_extended(bare, plan, out, force=True, geometry=geometry)
+        notes = extended.write_extended(replace(checkpoint, weights=()), plan, out, force=True, geometry=geometry)
         return [note for note in notes if "no weights" not in note]
     with staged(out, force=True, sources=[checkpoint.path]) as stage:
-        extended._write_json(stage / CONFIG, checkpoint.config)
-        names = [*extended._carried(bare), extended.TOKENIZER]
-        for name in names:
-            if (checkpoint.path / name).is_file() and name not in checkpoint.weights:
-                shutil.copyfile(checkpoint.path / name, extended._parent_made(stage / name))
+        write_json(stage / CONFIG, checkpoint.config)
+        copy_carried(checkpoint, stage, tokenizer=True)
     return []
 
 
@@ -75,7 +71,7 @@ def write_end(
     """
     stage = out / STAGE
     shutil.rmtree(stage, ignore_errors=True)
-    config = _marked(read_json(start / CONFIG), tuning)
+    config = block.marked(read_json(start / CONFIG), tuning)
     notes: list[str] = []
     try:
         with full_disk_is_told(out / "weights"):
@@ -100,7 +96,7 @@ def _write_full(start: Path, stage: Path, save: Callable[[Path], None], config: 
     shutil.copytree(start, stage, dirs_exist_ok=True)
     for name in (BASE, "torch_dtype"):
         config.pop(name, None)
-    extended._write_json(stage / CONFIG, {**config, "dtype": dtype})
+    write_json(stage / CONFIG, {**config, "dtype": dtype})
 
 
 def _readable(stage: Path, *, like: Path) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ropewalk.core.errors import HostError, InputError, SourceError, near
 from ropewalk.hosts.live.carry import check_as_loaded, geometry_of
 from ropewalk.hosts.live.places import places_of
+from ropewalk.hosts.live.pretrained import AttentionMissingError, check_attention, from_pretrained
+from ropewalk.hosts.live.tuning import load_adapter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROCESSOR = Path("/proc/cpuinfo")
@@ -46,14 +47,12 @@ def load(
     """
     where = choose_device(device)
     chosen = _dtype(dtype, where)
-    _check_attention(attention)
+    check_attention(attention)
     if not Path(path).is_dir():
         raise SourceError(f"{path} is not a folder; a live model is loaded from a folder with config, weights and tokenizer")
     if (Path(path) / "adapter_config.json").is_file():
-        from ropewalk.hosts.live.tuning import load_adapter
-
         return load_adapter(Path(path), dtype=chosen, device=where, attention=attention)
-    tokenizer = _from_pretrained(AutoTokenizer, path)
+    tokenizer = from_pretrained(AutoTokenizer, path)
     model, notes = _load_model(path, chosen, attention)
     missing = sorted(notes["missing_keys"])
     if missing:
@@ -69,7 +68,7 @@ def load(
 
 def load_tokenizer(path: str | Path) -> Any:
     """The tokenizer of a folder alone. Raises `SourceError` where it is missing."""
-    return _from_pretrained(AutoTokenizer, path)
+    return from_pretrained(AutoTokenizer, path)
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
@@ -129,41 +128,16 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _check_attention(attention: str) -> None:
-    """Only registered names: transformers would take others for a repository with kernels, and run its code."""
-    known = ["eager", *AttentionInterface().valid_keys()]
-    if attention not in known:
-        raise InputError(f"unknown attention {attention!r}; {near(attention, known)}")
-
-
 def _load_model(path: str | Path, dtype: torch.dtype, attention: str) -> tuple[Any, dict[str, Any]]:
     """The model and the loader's notes on missing keys."""
     options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     try:
-        model, notes = _from_pretrained(AutoModelForCausalLM, path, attn_implementation=attention, **options)
-    except _AttentionMissingError as error:
+        model, notes = from_pretrained(AutoModelForCausalLM, path, attn_implementation=attention, **options)
+    except AttentionMissingError as error:
         if attention != "sdpa":
             raise HostError(f"this model cannot run {attention!r} attention ({error}); use sdpa or eager") from error
         warnings.warn(
             "this family has no sdpa attention, eager is used instead: same numbers, slower, more memory", stacklevel=3
         )
-        model, notes = _from_pretrained(AutoModelForCausalLM, path, attn_implementation="eager", **options)
+        model, notes = from_pretrained(AutoModelForCausalLM, path, attn_implementation="eager", **options)
     return model, notes
-
-
-class _AttentionMissingError(Exception):
-    """The loader said that this family, or this machine, does not have the attention asked for."""
-
-
-def _from_pretrained(cls: Any, path: str | Path, **options: Any) -> Any:
-    try:
-        return cls.from_pretrained(str(path), trust_remote_code=False, local_files_only=True, **options)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        first = str(error).strip().partition("\n")[0]
-        # Every complaint about attention names the argument or the package; the classes of the errors do not tell.
-        if "attn_implementation" in str(error) or "FlashAttention" in first:
-            raise _AttentionMissingError(first) from error
-        raise SourceError(
-            f"{path} cannot be loaded as a causal language model with safetensors weights and a tokenizer ({first}); "
-            "give a complete folder, with pickled weights saved again as safetensors"
-        ) from error

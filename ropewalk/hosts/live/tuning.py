@@ -16,12 +16,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from ropewalk.core.errors import InputError, SourceError
 from ropewalk.hosts import folder
+from ropewalk.hosts.folder.files import GENERATION
 from ropewalk.hosts.live.carry import check_as_loaded, geometry_of
-from ropewalk.hosts.live.loading import _check_attention, _from_pretrained
 from ropewalk.hosts.live.places import places_of
 from ropewalk.hosts.live.prefix import put_prefix
-
-GENERATION = "generation_config.json"
+from ropewalk.hosts.live.pretrained import check_attention, from_pretrained
 
 
 def build(
@@ -32,8 +31,8 @@ def build(
 
     Raises `SourceError` where something is missing, `HostError` where the model does not use the numbers of its config.
     """
-    _check_attention(attention)
-    planned = _from_pretrained(AutoConfig, config)
+    check_attention(attention)
+    planned = from_pretrained(AutoConfig, config)
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     if four_bits:
         from transformers import BitsAndBytesConfig
@@ -44,7 +43,7 @@ def build(
             ),
             "device_map": {"": device},
         }
-    model, notes = _from_pretrained(
+    model, notes = from_pretrained(
         AutoModelForCausalLM, weights, config=planned, attn_implementation=attention, **options
     )  # fmt: skip
     missing = sorted(notes["missing_keys"])
@@ -57,7 +56,7 @@ def build(
     if (config / GENERATION).is_file():
         # The loader took the one beside the weights, whose length is the old one.
         model.generation_config = GenerationConfig.from_pretrained(str(config), local_files_only=True)
-    return model, _from_pretrained(AutoTokenizer, config)
+    return model, from_pretrained(AutoTokenizer, config)
 
 
 def load_adapter(path: Path, *, dtype: torch.dtype, device: torch.device, attention: str = "sdpa") -> tuple[Any, Any]:
