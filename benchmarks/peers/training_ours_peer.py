@@ -62,40 +62,23 @@ def train(job: dict[str, Any], away: Path) -> None:
     import torch
     import transformers
 
-    from ropewalk.core.progress import Progress
-    from ropewalk.hosts import folder, live
-    from ropewalk.tune.arguments import arguments
-    from ropewalk.tune.attention import StageAttention
-    from ropewalk.tune.batches import Rows
-    from ropewalk.tune.measured import Unsaved
-    from ropewalk.tune.run import Job, accumulation_in_order
+    from ropewalk.hosts import live
     from ropewalk.tune.settings import Settings, Stage
+    from ropewalk.tune.unsaved import train_unsaved
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(job["threads"])
-    path, stream = Path(job["model"]), rows_of(job)
+    path, device = Path(job["model"]), torch.device("cpu")
     selective = {"checkpoint": "selective"} if job["who"] == "ours-selective" else {}
     settings = Settings(
         length=job["length"], stages=(Stage(window=job["length"], steps=job["steps"]),), learning_rate=1e-5, **selective
     )
     if job.get("num_layers"):
         path = cut(path, job["num_layers"], away / "cut")
-    model, _ = live.build(path, path, dtype=torch.float32, device=torch.device("cpu"))
-    checkpoint = folder.open_checkpoint(path)
-    run = Job(
-        checkpoint=checkpoint, source=str(path), plan=None, geometry=folder.geometry_of(checkpoint), settings=settings,
-        streams=[stream], device=torch.device("cpu"), bfloat16=job["bfloat16"], progress=Progress(),
-    )  # fmt: skip
-    with StageAttention(model, settings) as attention:
-        learner = run._dressed(model)
-        args = arguments(settings, away, device="cpu", bfloat16=job["bfloat16"])
-        names = ("torch", "transformers", "accelerate", "ropewalk")
-        print(json.dumps({"version": {name: version(name) for name in names}}), file=ANSWERS, flush=True)
-        tuner = Unsaved(
-            learner, args, Rows(settings, [stream]), states=away / "states", callbacks=[attention, callback(job)]
-        )
-        with accumulation_in_order():
-            tuner.go()
+    model, _ = live.build(path, path, dtype=torch.float32, device=device)
+    names = ("torch", "transformers", "accelerate", "ropewalk")
+    print(json.dumps({"version": {name: version(name) for name in names}}), file=ANSWERS, flush=True)
+    train_unsaved(model, settings, [rows_of(job)], device=device, bfloat16=job["bfloat16"], callbacks=[callback(job)])
 
 
 def cut(path: Path, num_layers: int, out: Path) -> Path:

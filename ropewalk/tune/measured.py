@@ -17,7 +17,6 @@ Rows hold random ids. What a step costs does not depend on them.
 import json
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,22 +25,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 
-from ropewalk.core.progress import Progress
 from ropewalk.data.rows import Row, make_row
 from ropewalk.hosts import folder, live
 from ropewalk.hosts.watched import job_of_child, own_now, own_peak
-from ropewalk.tune.arguments import arguments
-from ropewalk.tune.attention import StageAttention
-from ropewalk.tune.batches import Rows
 from ropewalk.tune.loss import CHUNK_BYTES
 from ropewalk.tune.recipes import num_trained
-from ropewalk.tune.run import Job, accumulation_in_order
+from ropewalk.tune.run import held_dtype
 from ropewalk.tune.settings import Settings, Stage
-from ropewalk.tune.trainer import Tuner
+from ropewalk.tune.unsaved import train_unsaved
 
 SHORT = 16
 """Tokens of the passes that are not measured."""
@@ -65,27 +59,21 @@ class Filler:
         return self.num_rows
 
 
-class Unsaved(Tuner):
-    """Leaves no state behind."""
-
-    def save_state(self, *, fault: str | None = None) -> None:
-        """Nothing."""
-
-
 class Second(TrainerCallback):  # type: ignore[misc]
     """What the second step takes: seconds, and with `counted` bytes above what is there before it."""
 
-    def __init__(self, model: nn.Module, *, counted: bool) -> None:
-        self.model, self.counted, self.seconds, self.step_bytes, self.before, self.runtime = model, counted, 0.0, 0, 0, 0
+    def __init__(self, *, counted: bool, cuda: bool) -> None:
+        self.counted, self.cuda, self.seconds, self.step_bytes, self.before, self.runtime = counted, cuda, 0.0, 0, 0, 0
         self.watched: Any = None
-        self.cuda = next(model.parameters()).is_cuda
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
+    def on_step_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
+    ) -> None:  # fmt: skip
         """Gradients of the first step are gone, the moments are there."""
         if state.global_step != 1:
             return
         moments = [t for fields in optimizer.state.values() for t in fields.values() if isinstance(t, torch.Tensor)]
-        held = {id(t): t.numel() * t.element_size() for t in (*self.model.parameters(), *moments)}
+        held = {id(t): t.numel() * t.element_size() for t in (*model.parameters(), *moments)}
         self.before = sum(held.values())
         # What a step leaves behind: libraries, and what the allocator does not give back.
         self.runtime = own_now() - self.before
@@ -138,7 +126,7 @@ def measured(job: Mapping[str, Any], *, num_layers: int | None, window: int, cou
         torch.cuda.set_per_process_memory_fraction(min(1.0, job["limit_bytes"] / torch.cuda.mem_get_info(device)[1]), device)
     given = {**job["settings"], "length": max(window, SHORT), "stages": (Stage(window=window, steps=2),)}
     settings = Settings(**given)
-    held = torch.bfloat16 if job["bfloat16"] and settings.recipe != "full" else torch.float32
+    held = held_dtype(settings, bfloat16=job["bfloat16"])
     if num_layers is None:
         model, _ = live.build(path, path, dtype=held, device=device, four_bits=settings.recipe == "qlora")
     else:
@@ -148,18 +136,8 @@ def measured(job: Mapping[str, Any], *, num_layers: int | None, window: int, cou
         window=window, short=2 * passes - settings.batch_size, num_rows=2 * passes,
         vocabulary=int(model.get_input_embeddings().weight.shape[0]),
     )  # fmt: skip
-    checkpoint = folder.open_checkpoint(path)
-    run = Job(
-        checkpoint=checkpoint, source=str(path), plan=None, geometry=folder.geometry_of(checkpoint), settings=settings,
-        streams=[stream], device=device, bfloat16=job["bfloat16"], progress=Progress(patience_seconds=float("inf")),
-    )  # fmt: skip
-    with StageAttention(model, settings) as attention, tempfile.TemporaryDirectory() as away:
-        learner = run._dressed(model)
-        second = Second(learner, counted=counted)
-        args = arguments(settings, Path(away), device=device.type, bfloat16=job["bfloat16"])
-        tuner = Unsaved(learner, args, Rows(settings, [stream]), states=Path(away) / "states", callbacks=[attention, second])
-        with accumulation_in_order():
-            tuner.go()
+    second = Second(counted=counted, cuda=device.type == "cuda")
+    learner = train_unsaved(model, settings, [stream], device=device, bfloat16=job["bfloat16"], callbacks=[second])
     layers = num_layers if num_layers is not None else checkpoint_layers(path)
     return {
         "num_layers": layers, "window": window, "tokens": window * settings.batch_size, "seconds": second.seconds,

@@ -100,7 +100,9 @@ class Job:
         with self.progress.task("loading the model"):
             model, _ = self._build(start)
         with StageAttention(model, self.settings) as attention:
-            learner = self._dressed(model)
+            learner = dressed(model, self.settings)
+            trained, total = num_trained(learner)
+            self.progress.say(f"{trained:,} of {total:,} parameters train")
             with self.progress.task("training") as shown:
                 self._train(learner, run, states, shown, attention)
         self.processes.lead(lambda: self._finish(learner.model, run.path, start, upload))
@@ -126,24 +128,10 @@ class Job:
                 upload.push(out)
 
     def _build(self, start: Path) -> tuple[Any, Any]:
-        # Adapters train in float32 on a base that may be held in bfloat16; full weights train in float32 themselves.
-        held = torch.bfloat16 if self.bfloat16 and self.settings.recipe != "full" else torch.float32
         return live.build(
-            self.checkpoint.path, start, dtype=held, device=self.device, four_bits=self.settings.recipe == "qlora"
+            self.checkpoint.path, start, dtype=held_dtype(self.settings, bfloat16=self.bfloat16), device=self.device,
+            four_bits=self.settings.recipe == "qlora",
         )  # fmt: skip
-
-    def _dressed(self, model: Any) -> Learner:
-        settings = self.settings
-        # Adapters begin with random numbers.
-        torch.manual_seed(settings.seed)
-        checkpointing.enable(model, settings)
-        learner = Learner(dress(model, settings), own_attention=settings.attention == "own")
-        for parameter in learner.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        trained, total = num_trained(learner)
-        self.progress.say(f"{trained:,} of {total:,} parameters train")
-        return learner
 
     def _train(self, learner: Learner, run: Run, states: Path, shown: Progress, attention: StageAttention) -> None:
         settings = self.settings
@@ -208,6 +196,23 @@ class Job:
         model.save_pretrained(scratch, safe_serialization=True)
         base, _ = live.build(self.checkpoint.path, start, dtype=torch.float32, device=torch.device("cpu"))
         return live.with_adapter(base, scratch)
+
+
+def held_dtype(settings: Settings, *, bfloat16: bool) -> torch.dtype:
+    """What weights are held in: adapters train in float32 on a base that may be bfloat16, full weights train in float32."""
+    return torch.bfloat16 if bfloat16 and settings.recipe != "full" else torch.float32
+
+
+def dressed(model: Any, settings: Settings) -> Learner:
+    """The model made ready to train by its recipe, with its loss; what trains of it is float32."""
+    # Adapters begin with random numbers.
+    torch.manual_seed(settings.seed)
+    checkpointing.enable(model, settings)
+    learner = Learner(dress(model, settings), own_attention=settings.attention == "own")
+    for parameter in learner.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return learner
 
 
 def swept(out: Path) -> None:
