@@ -4,9 +4,11 @@ import base64
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,7 +76,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         def log_message(self, *_: Any) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -112,10 +114,14 @@ def test_a_hub_that_is_not_reached_costs_nothing(
         hub.status = 500
         push(upload, folder)
 
+    waits: list[float] = []
     with monkeypatch.context() as patch:
         patch.setattr(Upload, "push", failing)
+        # The client asks again after 1, 2, 4, 8 and 8 seconds; all of its requests are made here, and none is waited for.
+        patch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(**{**vars(time), "sleep": waits.append}))
         with pytest.raises(MachineError, match=r"status 500.*--resume"):
             tune(out, steps=2, arguments=ASKED)
+    assert len(waits) > 1
     hub.status = 200
     written = (out / "model.safetensors").read_bytes()
     assert not hub.files

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny import write_tiny_checkpoint
 
-from ropewalk.api.training_memory import check_fits, check_found, parse_memory, told
+from ropewalk.api.training_longest import check_found, told
+from ropewalk.api.training_memory import check_fits, parse_memory
 from ropewalk.core.budget import GIGABYTE, Sizes, Training, budget
 from ropewalk.core.errors import InputError, LengthError, MachineError
 from ropewalk.core.progress import Progress
@@ -206,15 +207,15 @@ def test_rows_that_cannot_fit_are_refused_with_those_that_would() -> None:
 def test_a_small_model_for_real(tmp_path: Path) -> None:
     """Counted, extrapolated from two and four layers to eight, confirmed by a real step in a process of its own."""
     source = write_tiny_checkpoint(
-        tmp_path / "mid", hidden_size=256, intermediate_size=704, num_hidden_layers=8, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=64, tie_word_embeddings=True,
+        tmp_path / "mid", hidden_size=128, intermediate_size=352, num_hidden_layers=8, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=64, tie_word_embeddings=True,
     )  # fmt: skip
-    found = search(4 * GIGABYTE, source=source, wanted=2048, window=256).find()
+    found = search(4 * GIGABYTE, source=source, wanted=2048, window=128).find()
     assert found.length == 2048
     assert found.confirmed_bytes is not None
     assert 0.7 < found.extrapolated_bytes / found.confirmed_bytes < 1.1
     arithmetic = budget(
-        Sizes(hidden=256, intermediate=704, num_layers=8, num_heads=4, query=256, key=128, vocabulary=258, tied=True),
+        Sizes(hidden=128, intermediate=352, num_layers=8, num_heads=2, query=128, key=64, vocabulary=258, tied=True),
         Training(), 2048, runtime=0,
     )  # fmt: skip
     line = line_of(found.points, num_layers=8, runtime=0, accumulated=False)

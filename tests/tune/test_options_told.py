@@ -10,7 +10,9 @@ from small import Tune
 
 from ropewalk.cli.longest import needs
 from ropewalk.core.errors import InputError
+from ropewalk.hosts.watched import Watched
 from ropewalk.tune import presets
+from ropewalk.tune.longest import Search
 from ropewalk.tune.settings import Settings, Stage
 
 
@@ -147,11 +149,34 @@ def test_every_run_of_a_preset_is_asked_for_with_its_rows() -> None:
     assert needs([{"rank": 8}]) == [([1], None, {"rank": 8})]
 
 
+@pytest.fixture
+def counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of a few layers are really taken and counted, once for each training: in this process, and on short rows.
+    `test_longest` has the process of its own that this is otherwise done in."""
+    from ropewalk.tune import measured
+
+    known: dict[str, Watched] = {}
+
+    def child(search: Search, kind: str, **job: Any) -> Watched:
+        assert kind == "count"
+        what = json.dumps(job, sort_keys=True)
+        if what not in known:
+            job |= {"source": str(search.source), "device": "cpu", "bfloat16": False, "longest_window": 1024, "window": 64}
+            counted = measured.counts({**job, "limit_bytes": search.limit_bytes})
+            # This process holds what other tests left in it.
+            found = [{**one, "runtime_bytes": 2**28} for one in counted]
+            known[what] = Watched(ended="done", answer={"measured": found}, peak_bytes=0, seconds=0.0, words="")
+        return known[what]
+
+    monkeypatch.setattr(Search, "_child", child)
+
+
 def needed(runs: list[dict[str, Any]]) -> int:
     """KB between what the two runs take."""
     return sum(int(one["extrapolated_bytes"]) for one in runs) // 2 // 1024
 
 
+@pytest.mark.usefixtures("counted_here")
 def test_longest_answers_for_every_run(tied: Path, tmp_path: Path, command: Command) -> None:
     (tmp_path / "mine.toml").write_text(
         'length = 4096\nmethod = "yarn"\nsteps = 9\nwarmup_steps = 5\n\n'

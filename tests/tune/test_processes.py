@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +17,51 @@ from ropewalk.tune.processes import joined
 
 HERE = Path(__file__).parent
 COMMON = {"steps": 4, "learning_rate": 1e-4, "save_every": 2}
+Started = Callable[..., list[tuple[int, str]]]
 
 
-def started(source: Path, out: Path, count: int, **settings: Any) -> list[tuple[int, str]]:
-    """Exit code and stderr of each process of a run."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    if count > 1:
-        shared |= {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, str(HERE / "two_processes.py"), str(source), str(out), json.dumps({**COMMON, **settings})]
-    ranks = [
-        subprocess.Popen(
-            command, env={**shared, **({"RANK": str(n), "LOCAL_RANK": str(n)} if count > 1 else {})}, stderr=subprocess.PIPE,
-            cwd=HERE, text=True,
-        )
-        for n in range(count)
-    ]  # fmt: skip
-    return [(rank.returncode, said) for rank in ranks for _, said in [rank.communicate(timeout=900)]]
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """Runs the processes of a training: exit code and stderr of each."""
+    words = tmp_path_factory.mktemp("words")
+    path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    server = subprocess.Popen(
+        [sys.executable, str(HERE / "two_processes.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HERE,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert server.stdin is not None
+    assert server.stdout is not None
+
+    def run(source: Path, out: Path, count: int, **settings: Any) -> list[tuple[int, str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        said = [words / f"{rank}.txt" for rank in range(count)]
+        jobs = [
+            {
+                "source": str(source), "out": str(out), "settings": {**COMMON, **settings}, "said": str(said[rank]),
+                "environment": {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {},
+            }
+            for rank in range(count)
+        ]  # fmt: skip
+        server.stdin.write(json.dumps(jobs) + "\n")
+        server.stdin.flush()
+        codes = json.loads(server.stdout.readline())
+        return list(zip(codes, (path.read_text() for path in said), strict=True))
+
+    yield run
+    server.stdin.close()
+    server.wait()
+    server.stdout.close()
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture(autouse=True)
-def on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
-
-
 @pytest.mark.slow
-def test_two_processes_with_unequal_shards_are_one_with_two_passes(tied: Path, tmp_path: Path) -> None:
+def test_two_processes_with_unequal_shards_are_one_with_two_passes(started: Started, tied: Path, tmp_path: Path) -> None:
     """Each step has 47 learned tokens in one process and 3 in the other."""
     alone, both = tmp_path / "alone", tmp_path / "both"
     assert [code for code, _ in started(tied, alone, 1, accumulate=2)] == [0]
@@ -66,7 +80,9 @@ def test_two_processes_with_unequal_shards_are_one_with_two_passes(tied: Path, t
 
 
 @pytest.mark.slow
-def test_two_processes_killed_and_resumed_end_as_if_nobody_had_disturbed_them(tied: Path, tmp_path: Path) -> None:
+def test_two_processes_killed_and_resumed_end_as_if_nobody_had_disturbed_them(
+    started: Started, tied: Path, tmp_path: Path
+) -> None:
     """With dropout, and with generators that differ between the processes."""
     settings = {"recipe": "lora", "dropout": 0.1, "merge": True, "accumulate": 2}
     whole, out = tmp_path / "whole", tmp_path / "out"
@@ -82,7 +98,7 @@ def test_two_processes_killed_and_resumed_end_as_if_nobody_had_disturbed_them(ti
 
 
 @pytest.mark.slow
-def test_what_one_process_is_refused_ends_the_other(tied: Path, tmp_path: Path) -> None:
+def test_what_one_process_is_refused_ends_the_other(started: Started, tied: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     ends = started(tied, tmp_path / "out", 2)

@@ -1,4 +1,9 @@
-"""A process of a run, alone or one of several as a launcher would start it. Run by a test, with a JSON of what to do."""
+"""The processes of a run, alone or several as a launcher would start them, for a test that says what each is to do.
+
+Importing torch and transformers takes most of a short run. So one process imports them, and every process of a run is a
+fork of it, with an environment, a rendezvous and random generators of its own. Jobs come as lines of JSON on stdin, each a
+list of processes; the answer is a line with their exit codes. It ends when stdin closes.
+"""
 
 import json
 import os
@@ -11,6 +16,9 @@ import torch
 from small import tuning
 from streams import Unequal
 from transformers import TrainerCallback
+
+SECONDS = 300
+"""A process that hangs is ended."""
 
 
 class Uneven(TrainerCallback):
@@ -35,7 +43,6 @@ class Killed(TrainerCallback):
 def main(source: str, out: str, settings: dict[str, Any]) -> int:
     from ropewalk.core.errors import RopewalkError
 
-    torch.set_num_threads(1)
     kill = settings.pop("kill", None)
     callbacks = [Uneven()] if kill is None else [Uneven(), Killed(kill)]
     if settings.pop("validate", False):
@@ -51,5 +58,43 @@ def main(source: str, out: str, settings: dict[str, Any]) -> int:
     return 0
 
 
+def forked(job: dict[str, Any]) -> int:
+    """The id of a process that does `job`; what it says goes into a file."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        signal.alarm(SECONDS)
+        said = os.open(job["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(said, stream)
+        os.environ.update(job["environment"])
+        code = main(job["source"], job["out"], job["settings"])
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def serve() -> None:
+    """Does jobs until stdin closes."""
+    import peft  # noqa: F401
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
+    import ropewalk.api.training_data
+    import ropewalk.tune.run  # noqa: F401
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        children = [forked(job) for job in json.loads(line)]
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
+    # Taking an interpreter with all of torch apart takes seconds.
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))
+    serve()
