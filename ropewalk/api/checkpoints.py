@@ -130,7 +130,7 @@ def extend(
         notes = gguf.write_patched(checkpoint.path, made, out, force=force, geometry=found, progress=progress)
     else:
         check_frozen(made)
-        notes = folder.write_extended(checkpoint, made, out, force=force, geometry=found, copy=copy)
+        notes = folder.write_extended(checkpoint, made, out, force=force, geometry=found, copy=copy, progress=progress)
     written = verify(out)
     config = {"method": made.method, "length": made.length, "lineage": lineage, "force": force, "copy": copy}
     card = _card(

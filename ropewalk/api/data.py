@@ -7,9 +7,9 @@ from typing import Any
 from ropewalk.api import provenance
 from ropewalk.api.checkpoints import need
 from ropewalk.core.errors import InputError, SourceError
+from ropewalk.core.output import check_kept
 from ropewalk.core.plan import parse_length
 from ropewalk.core.progress import Progress
-from ropewalk.core.run import check_kept
 
 TOKENIZING = ("tokenizers", "transformers")
 """Packages whose version may change a token."""

@@ -8,9 +8,9 @@ from ropewalk.api import provenance
 from ropewalk.api.checkpoints import need
 from ropewalk.api.data import TOKENIZING, chat_template_of, model_of, tokenizer_of
 from ropewalk.core.errors import InputError
+from ropewalk.core.output import check_kept, check_out
 from ropewalk.core.plan import parse_length
 from ropewalk.core.progress import Progress
-from ropewalk.core.run import check_kept, check_out
 
 
 def make(
@@ -60,9 +60,12 @@ def make(
     said = Wordings() if wordings is None else Wordings.read(wordings)
     files = [open_files(str(path), field=field, include=include) for path in paths]
     check_options(files, num_datasets=len(datasets), include=include)
-    check_kept(out, [source.root / name for source in files for name in source.files])
+    model = model_of(tokenizer)
+    asked = (chat_template, wordings, None if callable(writer) else writer)
+    read = [model, *(path for path in asked if path is not None)]
+    check_kept(out, [*(source.root / name for source in files for name in source.files), *read])
     sources: list[Source] = [*files, *(open_dataset(text, field=field) for text in datasets)]
-    encoder = Encoder(tokenizer=tokenizer_of(model_of(tokenizer)), chat_template=chat_template_of(chat_template))
+    encoder = Encoder(tokenizer=tokenizer_of(model), chat_template=chat_template_of(chat_template))
     told = progress or Progress()
     with opened(
         writer, decoding, served_model=served_model, concurrency=concurrency, timeout=timeout, device=device, dtype=dtype,

@@ -118,7 +118,7 @@ class Job:
         card = self._card(checkpoint, documents, str(chosen).removeprefix("torch."), str(device))
         for note in self.notes:
             self.progress.say(note)
-        run = Run.open(self.out, card, force=self.force, resume=self.resume)
+        run = Run.open(self.out, card, force=self.force, resume=self.resume, progress=self.progress)
         try:
             rows = self._measure(subject, documents, run)
         except KeyboardInterrupt:

@@ -13,10 +13,10 @@ from ropewalk.api.short_tasks import ShortTasks
 from ropewalk.core.errors import InputError, LengthError, MethodError
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import check_stretch, find
+from ropewalk.core.output import check_kept, check_out
 from ropewalk.core.plan import Plan, parse_length
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Measurement
-from ropewalk.core.run import check_out
 
 BASELINES = ("none", "crop")
 SERVED = "served"
@@ -210,7 +210,8 @@ def measure(
     if method == "crop":
         raise MethodError("crop is a baseline; with --tasks it is always measured")
     specs = [method] if method not in (None, "none") else []
-    short = ShortTasks.of(short_tasks).settings()
+    in_short = ShortTasks.of(short_tasks)
+    short = in_short.settings()
     grid = map_lengths(found, names, lengths, length)
     alone = short is not None and not names and not text
     tokens = found.window_length if alone and length is None and not specs else _tokens(grid, length, alone=alone)
@@ -236,6 +237,7 @@ def measure(
     return _run(
         "measure", source, text, out, found, plans, settings, sources=asked.sources(), handed_in=asked.handed_files(),
         served=None if served is None else {**served, "concurrency": concurrency},
+        read=[path for path in (*asked.handed_in.values(), in_short.path, base_run) if path],
         device=device, dtype=dtype, force=force, resume=resume, progress=progress,
     )  # fmt: skip
 
@@ -284,8 +286,12 @@ def _run(
     settings: Any, *, device: str, dtype: str, force: bool, resume: bool, progress: Progress | None,
     notes: Sequence[str] = (), sources: Mapping[str, Any] | None = None,
     handed_in: Mapping[str, Mapping[str, str]] | None = None, served: Mapping[str, Any] | None = None,
+    read: Sequence[str | Path] = (),
 ) -> list[Measurement]:  # fmt: skip
-    """What compare and measure share: open, check, measure, derive the rows, and draw the report where matplotlib is."""
+    """What compare and measure share: open, check, measure, derive the rows, and draw the report where matplotlib is.
+
+    `read` is what is read beside source and texts.
+    """
     if not isinstance(source, str | Path):
         raise InputError(
             f"{verb} reads a checkpoint folder or a hub id, got a {type(source).__name__}; "
@@ -293,6 +299,8 @@ def _run(
         )
     need("hf", "torch", "transformers", "safetensors")
     check_out(out, force=force, resume=resume, verb=verb)
+    if not resume:
+        check_kept(out, [source, *text, *read])
     from ropewalk.api.running import Job
 
     kind: Callable[..., Job] = Job

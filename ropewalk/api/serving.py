@@ -78,7 +78,8 @@ class ServedJob(Job):
                 self._rehearse_all(prompts, reader)
                 base = self._base(prompts, identity)
             card = self._served_card(checkpoint, prompts.documents, server, identity)
-            return self._measured(reader, prompts, base, Run.open(self.out, card, force=self.force, resume=self.resume))
+            run = Run.open(self.out, card, force=self.force, resume=self.resume, progress=self.progress)
+            return self._measured(reader, prompts, base, run)
         finally:
             reader.close()
 

@@ -10,8 +10,9 @@ from typing import Any
 from ropewalk.api.data import data as prepare
 from ropewalk.core.errors import InputError, OutputError, TextError
 from ropewalk.core.geometry import Geometry
+from ropewalk.core.output import check_kept
 from ropewalk.core.progress import Progress
-from ropewalk.core.run import check_kept, full_disk_is_told
+from ropewalk.core.run import full_disk_is_told
 
 FOLDER = "data"
 """Where a run folder keeps the rows of the files that it was given."""
@@ -70,11 +71,11 @@ def rows_of(
     return Rows(streams=streams, documents=told, apart=apart, folder=place, beside=None if place == inside else beside)
 
 
-def check_kept_data(out: str | Path, given: Any) -> None:
+def check_kept_data(out: str | Path, given: Any, options: Mapping[str, Any]) -> None:
     """Raises `OutputError` where the data lie inside the run folder that is to be written, or it inside them."""
     texts = [str(path) for path in _paths(given)]
     places = [Path(part) for text in texts for part in (text, text.partition("=")[2]) if part and Path(part).exists()]
-    check_kept(out, places)
+    check_kept(out, [*places, *filter(None, [options.get("chat_template")])])
     around = [path for path in places if Path(out).resolve().is_relative_to(path.resolve())]
     if around:
         raise OutputError(f"the output folder {out} lies inside {around[0]}, which is read; give another --out")

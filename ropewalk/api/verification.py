@@ -8,6 +8,7 @@ from typing import Any
 
 from ropewalk.core.errors import PlanError, RopewalkError, SourceError, UnsupportedError
 from ropewalk.core.geometry import Finding
+from ropewalk.core.output import check_kept
 from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
 from ropewalk.engines.computed import Computed
@@ -204,6 +205,8 @@ def fix(
     from ropewalk.engines.reference import reference_of
     from ropewalk.hosts import folder
 
+    if isinstance(against, str | Path):
+        check_kept(out, [against])
     before = verify(path, engines, against)
     reference = before.reference
     if reference is None:

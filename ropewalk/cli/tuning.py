@@ -106,9 +106,9 @@ def run_tune(args: argparse.Namespace) -> int:
     from ropewalk.api.training_request import options_of
     from ropewalk.api.tuning import held_out, merge, tune
     from ropewalk.core.errors import InputError
+    from ropewalk.core.output import check_kept
     from ropewalk.core.plan import parse_length
     from ropewalk.core.progress import Progress
-    from ropewalk.core.run import check_kept
 
     if args.preset == "help":
         return _presets(args)

@@ -9,7 +9,6 @@ methods or haystacks is no other one.
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.core.errors import MachineError, OutputError
+from ropewalk.core.output import CARD, check_out, remove
+from ropewalk.core.progress import Progress
 from ropewalk.core.record import Card, Measurement, read_array, read_lines, safe_name
-
-FIRST_STAGE = ".card.json.part"
-"""What is in a run folder before anything else is."""
 
 
 @contextmanager
@@ -45,14 +43,14 @@ def full_disk_is_told(path: Path) -> Iterator[None]:
 def card_of(folder: Path) -> Card | None:
     """The card of a run folder; None where there is none that can be read."""
     try:
-        return Card.from_dict(json.loads((folder / "card.json").read_text(encoding="utf-8")))
+        return Card.from_dict(json.loads((folder / CARD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
 def write_card(folder: Path, card: Card) -> None:
     """`card` as a run folder's card.json."""
-    write_atomic(folder / "card.json", (json.dumps(card.to_dict(), indent=1) + "\n").encode())
+    write_atomic(folder / CARD, (json.dumps(card.to_dict(), indent=1) + "\n").encode())
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -70,66 +68,6 @@ def write_atomic(path: Path, content: bytes) -> None:
             stage.unlink(missing_ok=True)
 
 
-def check_out(out: str | Path, *, force: bool = False, resume: bool = False, verb: str | None = None) -> Path:
-    """The run folder, checked before any work and without making anything.
-
-    Raises `OutputError` where it exists and neither word was said, where both were, or where it is no run folder. With
-    `force`, which removes it, it has to be one of `verb` where that is given.
-    """
-    if not str(out).strip():
-        raise OutputError("the output folder has no name; give --out DIR")
-    path = Path(out)
-    if force and resume:
-        raise OutputError("--force and --resume contradict each other; say one of them")
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file, expected a folder to write into; give another --out")
-    # A run that was killed while it wrote its very first file leaves that file's stage alone: as good as nothing.
-    if path.is_dir() and any(inside.name != FIRST_STAGE for inside in path.iterdir()):
-        if not (force or resume):
-            raise OutputError(
-                f"{path} exists and is not empty; say --resume to go on, --force to start anew, or another --out"
-            )
-        if not (path / "card.json").is_file():
-            raise OutputError(f"{path} is not a run folder (it has no card.json); give another --out")
-        if force and verb is not None and (was := _verb(path)) != verb:
-            found = "something else" if was is None else f"a {was} run"
-            raise OutputError(
-                f"{path} is the folder of {found}, and --force removes only that of a {verb} run; give another --out, or "
-                "remove it yourself"
-            )
-    parent = next((p for p in path.absolute().parents if p.exists()), None)
-    if parent is None or not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise OutputError(f"{path} cannot be made: {parent} is not a folder that can be written to; give another --out")
-    return path
-
-
-def _verb(path: Path) -> str | None:
-    """Which verb wrote a run folder, None where its card does not say."""
-    try:
-        said = json.loads((path / "card.json").read_text(encoding="utf-8"))["verb"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return said if isinstance(said, str) else None
-
-
-def check_kept(out: str | Path, read: Iterable[str | Path]) -> None:
-    """Raises `OutputError` where something that is read lies inside the output folder, which --force would remove."""
-    final = Path(out).resolve()
-    for path in read:
-        if Path(path).resolve().is_relative_to(final):
-            raise OutputError(f"the output folder {out} holds {path}, which is read; give another --out")
-
-
-def removed_by_force(out: str | Path) -> str:
-    """What --force takes away with a folder, in words."""
-    path = Path(out)
-    files = [inside for inside in path.rglob("*") if inside.is_file() and not inside.is_symlink()]
-    names = sorted(ascii(inside.name)[1:-1] + ("/" if inside.is_dir() else "") for inside in path.iterdir())
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    size = sum(inside.stat().st_size for inside in files) / 1e6
-    return f"--force removes {path} with {len(files)} files of {size:,.1f} MB: {shown}"
-
-
 class Run:
     """One run folder, open for writing."""
 
@@ -138,16 +76,18 @@ class Run:
         self.card = card
 
     @classmethod
-    def open(cls, out: str | Path, card: Card, *, force: bool = False, resume: bool = False) -> "Run":
-        """Starts a run folder for `card`, or goes on with the one that is there.
+    def open(
+        cls, out: str | Path, card: Card, *, force: bool = False, resume: bool = False, progress: Progress | None = None
+    ) -> "Run":  # fmt: skip
+        """Starts a run folder for `card`, or goes on with the one that is there. What `force` removes is said before.
 
         Raises `OutputError` where the folder exists without `force` or `resume`, or answers another question than `card`.
         """
         path = check_out(out, force=force, resume=resume, verb=card.verb)
-        if resume and (path / "card.json").is_file():
+        if resume and (path / CARD).is_file():
             return cls._resumed(path, card)
-        if force and path.is_dir():
-            shutil.rmtree(path)
+        if force:
+            remove(path, progress)
         try:
             with full_disk_is_told(path):
                 path.mkdir(parents=True, exist_ok=True)
@@ -161,7 +101,7 @@ class Run:
     @classmethod
     def _resumed(cls, path: Path, card: Card) -> "Run":
         try:
-            old = Card.from_dict(json.loads((path / "card.json").read_text(encoding="utf-8")))
+            old = Card.from_dict(json.loads((path / CARD).read_text(encoding="utf-8")))
             was, now, grows = old.question, card.question, card.grows_from(old)
         except (ValueError, TypeError, AttributeError) as error:
             raise OutputError(

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.core.errors import InputError, OutputError, RopewalkError
+from ropewalk.core.output import check_out, say_removed
 from ropewalk.core.progress import Progress
-from ropewalk.core.run import check_out, full_disk_is_told, removed_by_force, write_atomic
+from ropewalk.core.run import full_disk_is_told, write_atomic
 from ropewalk.data.assembly import LEFT_OUT, Settings, assembled
 from ropewalk.data.reading.records import LeftOut, Record, Source
 from ropewalk.data.shards import Shard, read_shards, write_shards
@@ -58,8 +59,7 @@ def prepare(
             "sources": [{"name": source.name, "files": source.fingerprint()} for source in sources],
         }
     known = _known(folder, asked) if resume else None
-    removed = removed_by_force(folder) if force and folder.is_dir() else None
-    with _begun(folder, force=force) if known is None else full_disk_is_told(folder):
+    with _begun(folder, force=force, told=told) if known is None else full_disk_is_told(folder):
         field = next((name for source in sources if (name := getattr(source, "field", None))), None)
         card = {"verb": "data", "status": "running", "asked": asked, "prompt_loss": encoder.prompt_loss, "field": field}
         if known is None:
@@ -68,9 +68,6 @@ def prepare(
         # Another mix of finished data that is refused leaves the finished one as it was.
         card |= {**assembled(folder, shards, sources, encoder, settings), "status": "done"}
         _save(folder, card)
-    if removed is not None:
-        # Said only now: a mix that is refused gives the old folder back.
-        told.say(removed)
     return card
 
 
@@ -140,8 +137,11 @@ def changed(was: list[dict[str, Any]] | None, now: list[dict[str, Any]]) -> str 
 
 
 @contextmanager
-def _begun(folder: Path, *, force: bool) -> Iterator[None]:
-    """A fresh folder, taken away again where the input is refused and less than a shard is lost by it."""
+def _begun(folder: Path, *, force: bool, told: Progress) -> Iterator[None]:
+    """A fresh folder, taken away again where the input is refused and less than a shard is lost by it.
+
+    What it takes the place of goes at the end, and is named before: a mix that is refused gives it back.
+    """
     made = next((p for p in (*reversed(folder.absolute().parents), folder.absolute()) if not p.exists()), None)
     aside = folder.absolute().with_name(f".{folder.name}.old-{os.getpid()}")
     if force and folder.is_dir():
@@ -164,7 +164,9 @@ def _begun(folder: Path, *, force: bool) -> Iterator[None]:
                 shutil.rmtree(made)
         raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside.is_dir():
+            say_removed(aside, told, called=folder)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _tokenize(

@@ -2,8 +2,8 @@
 
 A run that is killed leaves `.<name>.stage-<pid>` and nothing under the final name; the next run for the same name
 sweeps it. With `force` an existing folder is moved aside (`.<name>.old-<pid>`), and moved back if the run died between
-the two renames. Only folders that hold a checkpoint or a run, or nothing, are ever replaced: a mistyped `--force` must
-not cost a home folder.
+the two renames. Only a folder that was written here, and holds nothing else since, is ever replaced: see `mark`. What goes
+is said before it goes.
 
 Given up: two machines writing the same name on a shared disk (a stage is stale when its process is not alive *here*),
 and fsync: after a power cut the newest folder may be short.
@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ropewalk.core.errors import MachineError, OutputError
+from ropewalk.core.output import check_apart, check_named, check_parent, say_removed
+from ropewalk.core.progress import Progress
+from ropewalk.hosts.mark import check_ours, leave_mark
 from ropewalk.hosts.processes import alive
-
-OURS = ("config.json", "adapter_config.json", "card.json")
-"""A folder that holds one of these may be replaced under `force`."""
 
 _active: set[Path] = set()
 _lock = threading.Lock()
@@ -31,49 +31,42 @@ def check_out(out: str | Path, *, force: bool = False, sources: Iterable[str | P
     """The absolute path that will be written, or `OutputError` where it must not be.
 
     `sources` are what the run reads: an output that is one of them, or holds or lies inside a folder among them, is
-    refused even under `force`. Makes nothing.
+    refused even under `force`, and so is a folder that is not as one of these verbs left it. Makes nothing.
     """
-    if not str(out).strip():
-        raise OutputError("the output folder has no name; give --out DIR")
+    check_named(out)
     final = Path(os.path.abspath(out))
-    for source in map(_real, sources):
-        if source.is_relative_to(_real(final)) or (source.is_dir() and _real(final).is_relative_to(source)):
-            raise OutputError(f"output folder {out} and source {source} lie inside one another; give another --out")
+    check_apart(out, sources)
     if not os.path.lexists(final):
-        _check_parent(final, out)
+        check_parent(final)
         return final
     if not final.is_dir() or final.is_symlink():
         raise OutputError(f"output {out} exists and is not a folder; give another --out")
     if not force:
         raise OutputError(f"output folder {out} exists already; give another --out, or --force to replace it")
-    if any(final.iterdir()) and not any((final / name).exists() for name in OURS):
-        raise OutputError(f"folder {out} holds no {' or '.join(OURS)}, so --force will not replace it; remove it yourself")
+    check_ours(final)
     return final
 
 
-def _check_parent(final: Path, out: str | Path) -> None:
-    parent = next(folder for folder in final.parents if os.path.lexists(folder))
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"output folder {out} cannot be made: {parent} is not a folder that can be written to")
-
-
-def _real(path: str | Path) -> Path:
-    return Path(os.path.realpath(path))
-
-
 @contextmanager
-def staged(out: str | Path, *, force: bool = False, sources: Iterable[str | Path] = ()) -> Iterator[Path]:
-    """A fresh folder to write into, that becomes `out` if the body succeeds and vanishes if it does not.
+def staged(
+    out: str | Path, *, force: bool = False, sources: Iterable[str | Path] = (), progress: Progress | None = None
+) -> Iterator[Path]:
+    """A fresh folder to write into, that becomes `out`, marked, if the body succeeds and vanishes if it does not.
 
-    Raises `OutputError` as `check_out` does or where the folder cannot be made, and `MachineError` where writing failed
-    (disk full, quota, input or output error).
+    What `force` removes is said before, on stderr unless `progress` goes elsewhere. Raises `OutputError` as `check_out` does
+    or where the folder cannot be made, and `MachineError` where writing failed (disk full, quota, input or output error).
     """
-    final = check_out(out, force=force, sources=sources)
+    read = tuple(sources)
+    final = check_out(out, force=force, sources=read)
     stage = final.parent / f".{final.name}.stage-{os.getpid()}"
     made = _make(final, stage)
     try:
         try:
             yield stage
+            leave_mark(stage)
+            # The body may have taken an hour, in which somebody put something there.
+            if os.path.lexists(check_out(out, force=force, sources=read)):
+                say_removed(final, progress)
             _publish(stage, final)
         except Exception as error:
             # Writers in Rust (safetensors, tokenizers) hide the number in the text of an exception of their own, and an

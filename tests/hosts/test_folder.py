@@ -16,6 +16,7 @@ from ropewalk.core.errors import HostError, MachineError, OutputError, SourceErr
 from ropewalk.core.method import find
 from ropewalk.core.plan import Plan
 from ropewalk.engines.transformers import read
+from ropewalk.hosts import mark
 from ropewalk.hosts.folder import Checkpoint, files, geometry_of, hub, open_checkpoint, write_extended
 
 Make = Callable[..., Path]
@@ -112,7 +113,7 @@ def test_pickles_are_not_opened(make_folder: Make, name: str):
 def test_pickles_beside_safetensors_are_left_alone(make_folder: Make, tmp_path: Path):
     checkpoint = open_checkpoint(make_folder(**{"pytorch_model.bin": b"x", "optimizer.pt": b"x", "evil.py": b"x"}))
     write_extended(checkpoint, plan_for(checkpoint), tmp_path / "out")
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [mark.NAME, "config.json", "model.safetensors"]
     assert open_checkpoint(make_folder("run", **{"model.safetensors": None, "training_args.bin": b"x"})).kind == "config"
 
 
@@ -216,6 +217,7 @@ def test_an_extended_folder(make_folder: Make, tmp_path: Path):
     out = tmp_path / "deep" / "out"
     notes = write_extended(checkpoint, plan_for(checkpoint), out)
     assert sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()) == [
+        mark.NAME,
         "LICENSE",
         "additional_chat_templates/tool.jinja",
         "chat_template.jinja",

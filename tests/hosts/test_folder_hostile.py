@@ -14,6 +14,7 @@ from small_folders import LLAMA, safetensors_bytes
 
 import ropewalk
 from ropewalk.core.errors import SourceError, UnsupportedError
+from ropewalk.hosts import mark
 from ropewalk.hosts.folder import open_checkpoint
 
 Make = Callable[..., Path]
@@ -82,6 +83,7 @@ def test_a_hub_cache_is_extended(make_folder: Make, tmp_path: Path) -> None:
     folder = snapshot(make_folder, tmp_path)
     ropewalk.extend(folder, "yarn", length=1024, out=tmp_path / "out")
     assert sorted(file.name for file in (tmp_path / "out").iterdir() if not file.is_symlink()) == [
+        mark.NAME,
         "config.json",
         "model.safetensors",
     ]
@@ -161,7 +163,7 @@ def test_code_of_its_own_is_read_as_data_and_never_run(make_folder: Make, tmp_pa
     written = json.loads((tmp_path / "out" / "config.json").read_text())
     assert not ran.exists()
     assert "auto_map" not in written
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [mark.NAME, "config.json", "model.safetensors"]
     said = [finding["problem"] for finding in card.findings]
     assert any("names code of its own (auto_map), which was neither read nor run" in note for note in said)
     assert ropewalk.geometry(folder).model_type == "llama"

@@ -111,6 +111,8 @@ def test_our_record_is_read_by_other_tools(small: Path, tmp_path: Path) -> None:
     fields = reference.GGUFReader(tmp_path / "out.gguf").fields
     record = {key: field.contents() for key, field in fields.items() if key.startswith("ropewalk.")}
     assert record.pop("ropewalk.block").startswith('{"schema_version": 1')
+    tensors = reference.GGUFReader(tmp_path / "out.gguf").tensors
+    assert record.pop("ropewalk.tensor_bytes") == str(sum(int(tensor.n_bytes) for tensor in tensors))
     assert record == {
         "ropewalk.schema_version": 1,
         "ropewalk.method": "ntk",
@@ -191,7 +193,13 @@ def test_outputs_that_must_not_be_written(small: Path, tmp_path: Path) -> None:
     out.write_bytes(b"GGUF of another model")
     with pytest.raises(OutputError, match=r"exists already; give another --out, or --force"):
         write_patched(small, plan, out)
-    assert out.read_bytes() == b"GGUF of another model"
+    for foreign in (b"GGUF of another model", small.read_bytes()):
+        out.write_bytes(foreign)
+        with pytest.raises(OutputError, match=r"is not as ropewalk extend writes a GGUF file, .* remove it yourself"):
+            write_patched(small, plan, out, force=True)
+        assert out.read_bytes() == foreign
+    out.unlink()
+    write_patched(small, plan_for(small, "pi"), out)
     write_patched(small, plan, out, force=True)
     assert off(read_header(out), plan) <= 1e-6
     (tmp_path / "notes.txt").write_text("mine")

@@ -90,7 +90,7 @@ def test_force_never_replaces_a_folder_of_something_else(tmp_path: Path) -> None
     out.mkdir()
     write_to = out / "thesis.tex"
     write_to.write_text("years of work")
-    with pytest.raises(OutputError, match=r"holds no config.json .* remove it yourself"):
+    with pytest.raises(OutputError, match=r"holds files without a mark of ropewalk .* remove it yourself"):
         write(out, "b", force=True)
     assert write_to.exists()
 

@@ -11,15 +11,15 @@ run goes on: a server was started with too little room, mostly. Given up: two pr
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from ropewalk.core.errors import InputError, OutputError
+from ropewalk.core.output import check_out, remove
 from ropewalk.core.progress import Progress
-from ropewalk.core.run import check_out, full_disk_is_told, removed_by_force, write_atomic
+from ropewalk.core.run import full_disk_is_told, write_atomic
 from ropewalk.data.making.contexts import Contexts
 from ropewalk.data.making.drafts import REFUSED, Drafts, Json
 from ropewalk.data.making.items import SCHEMA_VERSION, counted, judged, lines
@@ -59,9 +59,7 @@ def make(
             "versions": dict(versions or {}),
             "sources": [{"name": source.name, "files": source.fingerprint()} for source in sources],
         }  # fmt: skip
-    if force and folder.is_dir():
-        told.say(removed_by_force(folder))
-    _begin(folder, asked, force=force, resume=resume)
+    _begin(folder, asked, force=force, resume=resume, told=told)
     card = {"verb": VERB, "status": "running", "asked": asked, "num_spans": len(spans)}
     _save(folder, card)
     found = [draft for draft in _drafts(folder) if draft["index"] < len(spans)]
@@ -94,13 +92,13 @@ def _check(encoder: Encoder) -> None:
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def _begin(folder: Path, asked: Mapping[str, Any], *, force: bool, resume: bool) -> None:
+def _begin(folder: Path, asked: Mapping[str, Any], *, force: bool, resume: bool, told: Progress) -> None:
     """A fresh folder, or the one that was begun with the same question. Raises `OutputError` where it was another one."""
     if resume and (folder / CARD).is_file():
         _check_same(folder, asked)
         return
-    if force and folder.is_dir():
-        shutil.rmtree(folder)
+    if force:
+        remove(folder, told)
     try:
         with full_disk_is_told(folder):
             folder.mkdir(parents=True, exist_ok=True)

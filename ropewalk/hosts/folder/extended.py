@@ -14,6 +14,7 @@ from typing import Any
 from ropewalk.core.errors import UnsupportedError
 from ropewalk.core.geometry import Geometry
 from ropewalk.core.plan import Plan
+from ropewalk.core.progress import Progress
 from ropewalk.engines.coverage import widest
 from ropewalk.hosts.folder.checkpoint import CONFIG, Checkpoint, adapter_refused, geometry_of, read_json
 from ropewalk.hosts.folder.files import GENERATION, TOKENIZER, Placed, copy_carried, place, write_json
@@ -22,7 +23,7 @@ from ropewalk.hosts.staging import check_out, staged
 
 def write_extended(
     checkpoint: Checkpoint, plan: Plan, out: str | Path, *, force: bool = False, geometry: Geometry | None = None,
-    copy: bool = False,
+    copy: bool = False, progress: Progress | None = None,
 ) -> list[str]:  # fmt: skip
     """Writes `checkpoint` with `plan` to the folder `out`; returns notes for the user, one sentence each.
 
@@ -42,7 +43,7 @@ def write_extended(
     tokenizer, notes = _tokenizer(checkpoint.path, plan.length)
     generation, raised = _generation(checkpoint, plan.length)
     notes += raised + _leave_code(config)
-    with staged(out, force=force, sources=[checkpoint.path]) as stage:
+    with staged(out, force=force, sources=[checkpoint.path], progress=progress) as stage:
         placed = {name: place(checkpoint.path / name, stage / name, copy=copy) for name in checkpoint.weights}
         copy_carried(checkpoint, stage)
         write_json(stage / CONFIG, config)

@@ -22,6 +22,7 @@ from ropewalk.engines.transformers import block
 from ropewalk.hosts.folder import adapter, extended
 from ropewalk.hosts.folder.checkpoint import ADAPTER, BASE, CONFIG, Checkpoint, geometry_of, read_json
 from ropewalk.hosts.folder.files import copy_carried, write_json
+from ropewalk.hosts.mark import take_mark
 from ropewalk.hosts.staging import staged
 
 STAGE = ".final.stage"
@@ -53,10 +54,12 @@ def write_start(
     check_start(checkpoint, plan, length=length, geometry=geometry)
     if plan is not None:
         notes = extended.write_extended(replace(checkpoint, weights=()), plan, out, force=True, geometry=geometry)
+        take_mark(out)
         return [note for note in notes if "no weights" not in note]
     with staged(out, force=True, sources=[checkpoint.path]) as stage:
         write_json(stage / CONFIG, checkpoint.config)
         copy_carried(checkpoint, stage, tokenizer=True)
+    take_mark(out)
     return []
 
 

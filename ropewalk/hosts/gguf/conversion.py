@@ -54,7 +54,7 @@ def convert(
     weights.check_types(header, wanted)
     _check_room(Path(out), sum(weights.num_bytes(target, dtype) for target in wanted.values()))
     quantisation = quantisation_of(header)
-    with staged(out, force=force, sources=[path]) as stage:
+    with staged(out, force=force, sources=[path], progress=progress) as stage:
         notes = [*reading.notes, *tokenizer.write(header, stage)]
         with _task(progress, f"hashing {header.path.name}"):
             digest = _sha256(header.path, header.file_size, progress)

@@ -1,7 +1,9 @@
 """Write one file whole or not at all: a part beside the final name, then a rename.
 
 A run that is killed leaves `.<name>.part-<pid>` and nothing under the final name; the next run for the same name sweeps it.
-With `force` an existing GGUF file is replaced in one step by the rename; whatever else lies there is never touched.
+With `force` a GGUF file that `extend` wrote is replaced in one step by the rename; whatever else lies there is never
+touched. Ours is known by a key that says how many bytes its tensors have: who quantises it afterwards carries the key along,
+and has another number of bytes.
 
 Given up: two machines writing the same name on a shared disk (a part is stale when its process is not alive *here*), and
 fsync: after a power cut the newest file may be short.
@@ -14,11 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ropewalk.core.errors import OutputError
-from ropewalk.hosts.gguf.header import MAGIC
+from ropewalk.core.errors import OutputError, RopewalkError
+from ropewalk.core.output import check_parent
+from ropewalk.hosts.gguf.header import MAGIC, read_header
 from ropewalk.hosts.processes import alive
 from ropewalk.hosts.staging import failed
 
+TENSOR_BYTES = "ropewalk.tensor_bytes"
+"""Key of the files that we write: the bytes of all tensors, as text since they pass 32 bits."""
 _active: set[Path] = set()
 _lock = threading.Lock()
 
@@ -31,9 +36,7 @@ def check_out(out: str | Path, *, source: Path, force: bool) -> Path:
     if os.path.realpath(final) == os.path.realpath(source):
         raise OutputError(f"output {out} is the source itself, which is only read; give another --out")
     if not os.path.lexists(final):
-        parent = next(folder for folder in final.parents if os.path.lexists(folder))
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise OutputError(f"output {out} cannot be made: {parent} is not a folder that can be written to")
+        check_parent(final)
         return final
     if not final.is_file() or final.is_symlink():
         raise OutputError(f"output {out} exists and is not a file; give a file name, such as --out model-64k.gguf")
@@ -41,6 +44,11 @@ def check_out(out: str | Path, *, source: Path, force: bool) -> Path:
         raise OutputError(f"output {out} exists already; give another --out, or --force to replace it")
     if not _is_gguf(final):
         raise OutputError(f"{out} is not a GGUF file, so --force will not replace it; remove it yourself")
+    if not _is_ours(final):
+        raise OutputError(
+            f"{out} is not as ropewalk extend writes a GGUF file, and --force replaces no other; give another --out, or "
+            "remove it yourself"
+        )
     return final
 
 
@@ -104,3 +112,12 @@ def _is_gguf(path: Path) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file has the tensors that `extend` wrote into it."""
+    try:
+        header = read_header(path)
+    except RopewalkError:
+        return False
+    return header.metadata.get(TENSOR_BYTES) == str(sum(tensor.num_bytes for tensor in header.tensors.values()))

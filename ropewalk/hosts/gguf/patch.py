@@ -4,8 +4,8 @@ Nothing is requantised and no weight is looked at. The header is written anew wi
 where the architecture loads one, a factor tensor; then the data of every tensor are streamed behind it, byte for byte. What
 llama.cpp would compute from the new header is compared with the plan before the file gets its name.
 
-Our record is `ropewalk.block`, the same JSON that a folder's config.json has, and five plain keys for people who look with
-other tools. A second extension is planned from the origin that it tells.
+Our record is `ropewalk.block`, the same JSON that a folder's config.json has, and plain keys for people who look with other
+tools. A second extension is planned from the origin that it tells.
 
 Given up: patching in place (a killed run would leave a broken model), files in several parts, and LongRoPE's two regimes: a
 plan that depends on the length is frozen at its longest.
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ropewalk.core.errors import HostError, MachineError, OutputError, SourceError
 from ropewalk.core.geometry import Geometry
+from ropewalk.core.output import say_removed
 from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
 from ropewalk.engines import llamacpp
@@ -33,7 +34,7 @@ from ropewalk.engines.llamacpp.spelling import ORIGIN_BASE
 from ropewalk.engines.transformers import block as own_block
 from ropewalk.hosts.gguf import positions
 from ropewalk.hosts.gguf.header import MAGIC, Header, read_header
-from ropewalk.hosts.gguf.part import check_out, part_of
+from ropewalk.hosts.gguf.part import TENSOR_BYTES, check_out, part_of
 
 OURS = "ropewalk."
 """Prefix of our metadata keys."""
@@ -82,7 +83,8 @@ def write_patched(
         header.metadata, static, arch=header.architecture, factors=positions.factors_of(header)
     )
     pieces = [*_kept(header), *(_added(name, numbers) for name, numbers in tensors.items())]
-    head = b"".join(_head(header, {**changes, **_record(header, static, found)}, pieces))
+    record = {**_record(header, static, found), TENSOR_BYTES: str(sum(piece.num_bytes for piece in pieces))}
+    head = b"".join(_head(header, {**changes, **record}, pieces))
     size = len(head) + sum(_padded(piece.num_bytes, header.alignment) for piece in pieces)
     _check_room(final, size)
     with part_of(final) as (file, part):
@@ -90,6 +92,9 @@ def write_patched(
             _write(file, head, pieces, header, progress)
         file.flush()
         _check(part, static)
+        if final.exists():
+            check_out(out, source=Path(path), force=force)
+            say_removed(final, progress)
     return _notes(header, plan, changes, tensors)
 
 
