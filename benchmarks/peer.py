@@ -1,14 +1,13 @@
 """A peer in its own environment, kept alive between runs so that loading is never timed, and taken in turns with ours."""
 
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ropewalk.hosts.executed.child import KEPT, QUIET
+from ropewalk.hosts.executed.child import bare_environment
 
 SCRIPTS = Path(__file__).parent / "peers"
 
@@ -18,12 +17,10 @@ class Peer:
 
     def __init__(self, name: str, python: Path, job: dict[str, Any]) -> None:
         """Starts `peers/NAME_peer.py` with another environment's Python and waits until it is ready."""
-        environment = {key: os.environ[key] for key in KEPT if key in os.environ} | QUIET
-        environment["OMP_NUM_THREADS"] = str(job["threads"])
         self.name, self.words = name, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.child = subprocess.Popen(
             [str(python), "-E", "-s", str(SCRIPTS / f"{name}_peer.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.words, env=environment, text=True,
+            stderr=self.words, env=bare_environment(int(job["threads"])), text=True,
         )  # fmt: skip
         self.first = self._ask(json.dumps(job))
         self.version = str(self.first["version"])

@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from ropewalk.hosts.executed import python_of
-from ropewalk.hosts.executed.child import KEPT, QUIET
+from ropewalk.hosts.executed.child import bare_environment
 
 WATCHED = """
 import os, signal, sys, threading, time
@@ -69,8 +69,7 @@ def _running(engine: str, before: Sequence[str], after: Sequence[str], log: Path
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | QUIET
-    environment |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    environment = bare_environment(1) | {"VLLM_CPU_KVCACHE_SPACE": "1"}
     command = [str(python_of(engine)), "-E", "-s", *before, str(port), *after]
     with log.open("w") as words:
         child = subprocess.Popen(command, stdout=words, stderr=words, env=environment, start_new_session=True)

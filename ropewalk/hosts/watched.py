@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ropewalk.hosts.processes import QUIET, child
+
 LOOK_SECONDS = 0.05
-QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 """What torch's allocators say inside a plain `RuntimeError`: the first on GPUs and Apple's devices, the others on a CPU."""
 Ended = Literal["done", "limit", "memory", "killed", "failed"]
@@ -63,47 +64,29 @@ def watch(
     """Runs `command`, gives it the job, and waits for its answer or its end. Ends it in any case."""
     began, peak, passed = time.monotonic(), 0, False
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words, tempfile.TemporaryFile("w+") as said:
-        child = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=said, stderr=words, text=True, start_new_session=True,
-            env={**(os.environ if environment is None else environment), **QUIET},
-        )  # fmt: skip
-        try:
-            _tell(child, job)
-            while child.poll() is None:
-                peak = max(peak, resident_peak(child.pid))
+        known = {**(os.environ if environment is None else environment), **QUIET}
+        with child(command, stdout=said, stderr=words, environment=known) as started:
+            _tell(started, job)
+            while started.poll() is None:
+                peak = max(peak, resident_peak(started.pid))
                 if peak > limit_bytes:
                     passed = True
                     break
                 time.sleep(LOOK_SECONDS)
-        finally:
-            _end(child)
         said.seek(0)
         words.seek(0)
         answer, told = _answer(said.read()), words.read()[-4000:]
     peak = max(peak, int(answer.get("resident_bytes", 0)))
-    ended = _ended(child.returncode, answer, passed=passed or peak > limit_bytes, told=told)
+    ended = _ended(started.returncode, answer, passed=passed or peak > limit_bytes, told=told)
     return Watched(ended=ended, answer=answer, peak_bytes=peak, seconds=time.monotonic() - began, words=told)
 
 
-def _tell(child: "subprocess.Popen[str]", job: Mapping[str, Any]) -> None:
-    assert child.stdin is not None
+def _tell(started: "subprocess.Popen[str]", job: Mapping[str, Any]) -> None:
+    assert started.stdin is not None
     with suppress(BrokenPipeError):
         # Left open: the child ends where it closes.
-        child.stdin.write(json.dumps(job) + "\n")
-        child.stdin.flush()
-
-
-def _end(child: "subprocess.Popen[str]") -> None:
-    if child.poll() is None:
-        with suppress(ProcessLookupError):
-            if os.name == "posix":
-                os.killpg(child.pid, signal.SIGKILL)
-            else:
-                child.kill()
-    child.wait()
-    assert child.stdin is not None
-    with suppress(BrokenPipeError):
-        child.stdin.close()
+        started.stdin.write(json.dumps(job) + "\n")
+        started.stdin.flush()
 
 
 def _answer(text: str) -> dict[str, Any]:

@@ -4,10 +4,8 @@ What was given up: a server that stays up between probes. A start costs seconds,
 answer it with the state of another.
 """
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,13 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ropewalk.core.errors import HostError, MachineError
+from ropewalk.hosts import processes
 from ropewalk.hosts.executed import wire
 from ropewalk.hosts.executed.environments import OLDEST, missing, python_of
 
-QUIET = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
+QUIET = processes.QUIET | {
     # Threads that wait without spinning: a spinning one takes the core from the one it waits for.
     "OMP_WAIT_POLICY": "passive",
     "VLLM_CPU_KVCACHE_SPACE": "2",
@@ -123,22 +119,15 @@ def _job(engine: str, asked: Probe) -> dict[str, Any]:
 
 
 def _run(engine: str, command: list[str], job: dict[str, Any], asked: Probe, limit_seconds: float) -> dict[str, Any]:
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | QUIET
-    environment["OMP_NUM_THREADS"] = str(asked.threads)
-    # stderr goes to a file: a pipe that nobody empties while we write the job would stop the child.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as words:
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, env=environment, text=True,
-            encoding="utf-8", start_new_session=True,
-        )  # fmt: skip
-        try:
-            out, _ = child.communicate(json.dumps(job), timeout=limit_seconds)
-        except subprocess.TimeoutExpired:
-            raise MachineError(
-                f"{engine} did not answer within {limit_seconds:.0f} s; give fewer or shorter probes, or a longer limit"
-            ) from None
-        finally:
-            _end(child)
+        known = bare_environment(asked.threads)
+        with processes.child(command, stdout=subprocess.PIPE, stderr=words, environment=known) as child:
+            try:
+                out, _ = child.communicate(json.dumps(job), timeout=limit_seconds)
+            except subprocess.TimeoutExpired:
+                raise MachineError(
+                    f"{engine} did not answer within {limit_seconds:.0f} s; give fewer or shorter probes, or a longer limit"
+                ) from None
         if child.returncode != 0:
             words.seek(0)
             raise HostError(f"{engine} cannot run {asked.checkpoint.name}: {_last_words(words.read(), child.returncode)}")
@@ -146,14 +135,10 @@ def _run(engine: str, command: list[str], job: dict[str, Any], asked: Probe, lim
     return answer
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    """Ends the child and what it started: the group is ours alone, it was made for this child."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    for stream in (child.stdin, child.stdout):
-        if stream is not None:
-            stream.close()
+def bare_environment(threads: int) -> dict[str, str]:
+    """What an engine finds in its environment."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {**kept, **QUIET, "OMP_NUM_THREADS": str(threads)}
 
 
 def _last_words(text: str, code: int) -> str:
