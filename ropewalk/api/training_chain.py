@@ -28,10 +28,11 @@ from ropewalk.api.chain_changes import LINKS, finished_links, settle_changes
 from ropewalk.api.training_data import FOLDER, check_kept_data, is_prepared, prepared, streams_of
 from ropewalk.api.training_disk import check_disk
 from ropewalk.api.training_request import Request
-from ropewalk.api.tuning import Beside, asked_for, check_apart, check_together, finished_card, run_one
+from ropewalk.api.training_run import Beside, asked_for, check_together, finished_card, run_one
 from ropewalk.core.errors import InputError, RopewalkError
+from ropewalk.core.output import check_apart, check_out
 from ropewalk.core.record import Card
-from ropewalk.core.run import Run, check_out, full_disk_is_told, removed_by_force
+from ropewalk.core.run import Run, full_disk_is_told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,7 @@ def run_chain(
             card = settle_changes(final, card)
         elif force and finished_links(final):
             beside.progress.say(f"--force removes {len(finished_links(final))} finished runs below {final / LINKS}")
-        if force and final.is_dir():
-            beside.progress.say(removed_by_force(final))
-        run = Run.open(final, card, force=force, resume=resume)
+        run = Run.open(final, card, force=force, resume=resume, progress=beside.progress)
     except BaseException:
         if rows != final / FOLDER and not resume:
             shutil.rmtree(rows, ignore_errors=True)
@@ -106,10 +105,10 @@ def _checked(
 ) -> list[Link]:  # fmt: skip
     """Every run, checked with its data. First the options of all, which takes no time; then the data."""
     asked = requests(source, runs, scratch, beside, called=final / LINKS)
-    check_apart(final, asked[0].checkpoint.path)
+    check_apart(final, [asked[0].checkpoint.path])
     if not resume:
         for said in runs:
-            check_kept_data(final, said["data"])
+            check_kept_data(final, said["data"], said.get("data_options", {}))
         check_disk(final, asked, force=True)
     links: list[Link] = []
     for number, (said, one) in enumerate(zip(runs, asked, strict=True), 1):

@@ -26,7 +26,7 @@ def add_longest(parser: argparse.ArgumentParser) -> None:
 
 def run_longest(args: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> int:
     """`ropewalk tune SOURCE --longest [--recipe R] [--memory 24G]`; `runs` are the options of each run of the training."""
-    from ropewalk.api.training_memory import check_found, longest, told
+    from ropewalk.api.training_longest import check_found, longest, told
     from ropewalk.core.errors import InputError
     from ropewalk.core.progress import Progress
 

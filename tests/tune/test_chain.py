@@ -17,7 +17,7 @@ from test_resume import At, dying, killed, weights
 import ropewalk
 from ropewalk.api import training_chain
 from ropewalk.api.training_request import options_of
-from ropewalk.api.tuning import Beside
+from ropewalk.api.training_run import Beside
 from ropewalk.core.errors import InputError, LengthError, OutputError, RopewalkError
 from ropewalk.core.plan import parse_length
 from ropewalk.core.record import Card

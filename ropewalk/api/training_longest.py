@@ -1,0 +1,86 @@
+"""The longest row that fits: the question as it was asked, checked, and the answer in words."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ropewalk.api.checkpoints import need
+from ropewalk.api.training_memory import free_on, parse_memory
+from ropewalk.api.training_request import request
+from ropewalk.core.budget import GIGABYTE
+from ropewalk.core.errors import InputError, MachineError
+from ropewalk.core.plan import parse_length
+from ropewalk.core.progress import Progress
+
+if TYPE_CHECKING:
+    from ropewalk.tune.longest import Longest
+
+
+def longest(
+    source: str | Path, *, length: int | str | None = None, memory: int | str | None = None, confirm: bool = True,
+    device: str = "auto", dtype: str = "auto", progress: Progress | None = None, **settings: Any,
+) -> "Longest":  # fmt: skip
+    """The longest row that a training of `source` has memory for: a few layers are measured, the whole is extrapolated, and
+    one real step confirms it.
+
+    `memory` is what may be taken, such as `24G` (default: nine tenths of what is free on the device). With a `length`
+    nothing longer is tried. `settings` are the fields of `ropewalk.tune.settings.Settings` that cost memory: `recipe`,
+    `batch_size`, `accumulate`, `attention`, `checkpoint_every`, `rank`, ... Nothing is written.
+
+    Raises `InputError` and its kind for what cannot run, `MachineError` where not even a few layers can be measured.
+    """
+    need("tune", "torch", "transformers", "accelerate", "safetensors")
+    from ropewalk.hosts import folder
+    from ropewalk.tune.longest import Search
+    from ropewalk.tune.measured import plain
+
+    wanted = None if length is None else parse_length(length)
+    reads = folder.geometry_of(folder.open_checkpoint(source, weights=True))
+    asked = request(
+        source, length=max(reads.declared_length, 64), window=16, steps=1, device=device, dtype=dtype, **settings
+    )  # fmt: skip
+    limit = parse_memory(memory) if memory is not None else free_on(asked.device)
+    if limit is None:
+        raise InputError(f"how much memory is free on {asked.device} cannot be known here; give --memory, such as 24G")
+    return Search(
+        source=asked.checkpoint.path, settings=plain(asked.settings), num_layers=reads.num_layers,
+        layer_types=_types(asked.checkpoint.config, reads.num_layers), device=str(asked.device), bfloat16=asked.bfloat16,
+        limit_bytes=limit if memory is not None else limit * 9 // 10, wanted=wanted, confirm=confirm,
+        progress=progress or Progress(),
+    ).find()  # fmt: skip
+
+
+def _types(config: Any, num_layers: int) -> tuple[str, ...]:
+    """The kinds of the layers as the config lists them, alike where it lists none."""
+    text = config.get("text_config") or config
+    listed = text.get("layer_types")
+    return tuple(map(str, listed)) if isinstance(listed, list) else ("layer",) * num_layers
+
+
+def told(found: "Longest") -> str:
+    """The answer in a few lines."""
+    lines = [
+        f"measured      {len(found.points)} steps of {min(p.num_layers for p in found.points)} and "
+        f"{max(p.num_layers for p in found.points)} layers; one token costs {found.bytes_per_token / 1024:.1f} KB",
+        f"extrapolated  rows of {found.length} tokens take {found.extrapolated_bytes / GIGABYTE:.2f} GB "
+        f"of {found.limit_bytes / GIGABYTE:.2f}",
+    ]
+    for one in found.tried:
+        how = "fits" if one["ended"] == "done" else f"does not fit ({one['ended']})"
+        lines.append(
+            f"tried         {one['length']} tokens: {how}, {one['peak_bytes'] / GIGABYTE:.2f} GB, {one['seconds']:.0f} s"
+        )
+    if found.confirmed_bytes is not None:
+        lines.append(f"confirmed     one real step took {found.confirmed_bytes / GIGABYTE:.2f} GB and {found.seconds:.0f} s")
+    else:
+        lines.append("confirmed     no real step")
+    lines.append(f"longest       {found.length}")
+    return "\n".join(lines)
+
+
+def check_found(found: "Longest") -> None:
+    """Raises `MachineError` where no row fits at all."""
+    if not found.length:
+        raise MachineError(
+            f"no row fits into {found.limit_bytes / GIGABYTE:.1f} GB; give more --memory, a recipe that trains less, such "
+            "as --recipe longlora, or a smaller --batch-size"
+        )
