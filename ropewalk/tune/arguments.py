@@ -8,6 +8,7 @@ otherwise win in silence. An argument that no list knows is refused as well: it 
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,14 @@ def arguments(
         "disable_tqdm": True,
         "bf16": bfloat16,
         "use_cpu": device == "cpu",
+        **_direction(passed),
         **{name: value for name, value in passed.items() if name not in HUB},
     }
     return TrainingArguments(**chosen)
+
+
+def _direction(passed: Mapping[str, Any]) -> dict[str, Any]:
+    """Which scores are better, where only we know: transformers takes names that do not end in `loss` for better where they
+    are greater, and ours of one length are called `loss_LENGTH`."""
+    name = str(passed.get("metric_for_best_model") or "").removeprefix("eval_")
+    return {"greater_is_better": False} if re.fullmatch(r"loss_\d+", name) else {}

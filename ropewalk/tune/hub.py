@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ropewalk.core.errors import InputError, MachineError
+from ropewalk.core.network import of_a_network
 from ropewalk.hosts.folder import check_shared, write_shared
 from ropewalk.hosts.folder.checkpoint import PLANNED
 
@@ -77,8 +78,7 @@ class Upload:
         except OSError as error:
             raise self._not_reached(type(error).__name__) from error
         except Exception as error:
-            # The client is of another library in each generation (requests, httpx), and so are its errors.
-            if type(error).__module__.partition(".")[0] not in ("requests", "httpx", "httpcore", "hf_xet"):
+            if not of_a_network(error):
                 raise
             raise self._not_reached(type(error).__name__) from error
 

@@ -86,7 +86,7 @@ class Settings:
     num_virtual_tokens: int = 16
     """The recipe prefix: places before every text whose keys and values are trained; they take the first positions."""
     checkpoint_every: int = 1
-    """Layers between saved activations; 0 keeps all activations."""
+    """One layer in so many keeps its input alone and runs again in the backward pass; 0 keeps all activations."""
     checkpoint: Checkpoint = "whole"
     """What a layer without saved activations runs again: the whole layer, or (`selective`) all but attention."""
     offload: bool = False

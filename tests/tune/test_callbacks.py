@@ -13,7 +13,8 @@ from test_resume import At, killed
 from transformers import AutoModelForCausalLM, EarlyStoppingCallback, PreTrainedModel, TrainerCallback
 
 from ropewalk.core.errors import InputError
-from ropewalk.tune.arguments import HUB, NOT_SERVED, OWNED, PASSED_ON
+from ropewalk.tune.arguments import HUB, NOT_SERVED, OWNED, PASSED_ON, arguments
+from ropewalk.tune.settings import Settings, Stage
 
 EVENTS = (
     "on_init_end",
@@ -143,6 +144,21 @@ STOPPING: dict[str, Any] = {
 def validated(out: Path) -> list[int]:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [line["step"] for line in lines if "validation" in line]
+
+
+@pytest.mark.parametrize(
+    ("passed", "greater"),
+    [
+        ({"metric_for_best_model": "loss"}, False),
+        ({"metric_for_best_model": "loss_64"}, False),
+        ({"metric_for_best_model": "eval_loss_64"}, False),
+        ({"metric_for_best_model": "accuracy"}, True),
+        ({"metric_for_best_model": "loss_64", "greater_is_better": True}, True),
+    ],
+)
+def test_a_loss_at_one_length_is_better_where_it_is_lower(passed: dict[str, Any], greater: bool, tmp_path: Path) -> None:
+    settings = Settings(length=64, stages=(Stage(window=64, steps=1),))
+    assert arguments(settings, tmp_path, extra=passed).greater_is_better is greater
 
 
 def test_early_stopping_counts_on_after_a_kill(tune: Tune, tmp_path: Path) -> None:

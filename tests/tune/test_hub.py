@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from transformers import TrainerCallback
 
 import ropewalk
 from ropewalk.core.errors import InputError, MachineError
+from ropewalk.data.reading.hub import open_dataset
 
 
 class Hub:
@@ -128,6 +130,22 @@ def test_a_hub_that_is_not_reached_costs_nothing(
     assert tune(out, steps=2, arguments=ASKED, resume=True).status == "done"
     assert hub.files["model.safetensors"] == written
     assert len((out / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_hub_where_nobody_listens_is_told_and_costs_nothing(
+    hub: Hub, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's own errors of a connection are of no class of Python's."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", nobody)
+    monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", nobody, raising=False)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(**{**vars(time), "sleep": lambda _: None}))
+    with pytest.raises(MachineError, match=r"the hub was not reached for me/model .*--resume"):
+        tune(tmp_path / "out", steps=1, arguments=ASKED)
+    with pytest.raises(MachineError, match="cannot be asked for owner/set"):
+        open_dataset("owner/set")
 
 
 class Leaving(TrainerCallback):

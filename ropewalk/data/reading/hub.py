@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.core.errors import InputError, MachineError, near
+from ropewalk.core.network import of_a_network
 from ropewalk.data.reading.formats import recognise
 from ropewalk.data.reading.records import LeftOut, Record, UnreadableError
 
@@ -129,3 +130,9 @@ def _newest(name: str) -> str:
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
         first = str(error).strip().partition("\n")[0]
         raise MachineError(f"the hub cannot be asked for {name} ({first}); mend the network and run again") from error
+    except Exception as error:
+        if not of_a_network(error):
+            raise
+        raise MachineError(
+            f"the hub cannot be asked for {name} ({type(error).__name__}); mend the network and run again"
+        ) from error
