@@ -66,7 +66,7 @@ def test_what_goes_is_named(tiny_checkpoint: Path, long_text: Path, measured: Pa
     assert "--force" not in command(*line, "--resume").err
 
 
-@pytest.mark.parametrize("verb", ["tune", "data", "make", "compare"])
+@pytest.mark.parametrize("verb", ["tune", "data", "compare"])
 def test_runs_of_other_verbs_stay(
     tiny_checkpoint: Path, long_text: Path, measured: Path, tmp_path: Path, command: Command, verb: str
 ) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, print_card, print_json
+from ropewalk.cli.options import FORCE_CHECKPOINT, LENGTH_HELP, add_json, add_lineage, print_card, print_json
 
 
 def add_convert(verbs: Any) -> None:
@@ -14,7 +14,7 @@ def add_convert(verbs: Any) -> None:
     parser.add_argument("source", help="a GGUF file")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
     parser.add_argument("--dtype", default="float32", help="of the weights written (default float32)")
-    parser.add_argument("--force", action="store_true", help="replace a checkpoint folder that is there")
+    parser.add_argument("--force", action="store_true", help=FORCE_CHECKPOINT)
     add_json(parser)
     parser.set_defaults(verb=run_convert)
 
@@ -56,7 +56,7 @@ def add_extend(verbs: Any) -> None:
     )
     parser.add_argument("--text", nargs="+", metavar="FILE", help="with --profiles: measure what each costs in the window")
     parser.add_argument("--copy", action="store_true", help="copy the weights, where links to the source would do")
-    parser.add_argument("--force", action="store_true", help="replace a checkpoint folder, or GGUF file, that is there")
+    parser.add_argument("--force", action="store_true", help=f"{FORCE_CHECKPOINT}; or a GGUF file that extend wrote")
     add_json(parser)
     parser.set_defaults(verb=run_extend)
 

@@ -8,6 +8,8 @@ from typing import Any
 from ropewalk.core.terminal import printable
 
 LENGTH_HELP = "tokens, such as 65536 or 64k (k = 1024)"
+FORCE_RUN = "start anew: remove the folder of such a run that is there, as stderr says"
+FORCE_CHECKPOINT = "replace a folder that extend, convert, verify --fix or tune --merge wrote, if it is as they left it"
 LINEAGE_HELP = "how the source came to the stretch its config carries: trained at it, or put on at runtime"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, count, print_json
+from ropewalk.cli.options import FORCE_RUN, LENGTH_HELP, add_json, add_lineage, count, print_json
 
 PROTOCOL_HELP = (
     "also disjoint, sliding-press, yarn-truncate, longppl, repeated-text, byod-sensitivity or sensitivity-by-distance; the "
@@ -26,7 +26,7 @@ def _add_running(parser: Any, *, out_required: bool = True) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     parser.add_argument("--resume", action="store_true", help="go on with a run folder that is there")
-    parser.add_argument("--force", action="store_true", help="start anew in a run folder that is there")
+    parser.add_argument("--force", action="store_true", help=FORCE_RUN)
     add_json(parser)
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from ropewalk.cli.options import add_json, print_json
+from ropewalk.cli.options import FORCE_CHECKPOINT, add_json, print_json
 from ropewalk.core.terminal import printable
 
 LONGEST_LIMIT = 30 * 24 * 3600
@@ -26,7 +26,7 @@ def add_verify(verbs: Any) -> None:
     )
     parser.add_argument("--fix", action="store_true", help="write a copy without the traps to --out, and judge the copy")
     parser.add_argument("--out", metavar="DIR", help="with --fix: the folder to make")
-    parser.add_argument("--force", action="store_true", help="with --fix: replace a checkpoint folder that is there")
+    parser.add_argument("--force", action="store_true", help=f"with --fix: {FORCE_CHECKPOINT}")
     add_json(parser)
     parser.set_defaults(verb=run_verify)
 

@@ -1,4 +1,4 @@
-"""Where a result may be written: checked before any work is done, so that no `--force` costs what nobody meant to lose.
+"""Where a result may be written, and what `--force` may take away: checked before any work.
 
 `--force` removes only what a verb of the same kind wrote. A run folder says by its card which verb that was; a checkpoint
 folder carries a mark (`ropewalk.hosts.mark`). What is read never lies inside what is removed, and what goes is named before
@@ -21,6 +21,8 @@ FIRST_STAGE = ".card.json.part"
 """What is in a run folder before anything else is."""
 SHOWN = 8
 """Names that are shown of a folder that goes."""
+CALLED = {"make": "data --writer"}
+"""Verbs of cards that a user knows by another name."""
 
 
 def check_out(out: str | Path, *, force: bool = False, resume: bool = False, verb: str | None = None) -> Path:
@@ -51,11 +53,15 @@ def _check_run(path: Path, *, force: bool, resume: bool, verb: str | None) -> No
     if force and path.is_symlink():
         raise OutputError(f"{path} is a link, and --force removes no folder through one; give the folder itself")
     if force and verb is not None and (was := run_verb(path)) != verb:
-        found = "something else" if was is None else f"a {was} run"
         raise OutputError(
-            f"{path} is the folder of {found}, and --force removes only that of a {verb} run; give another --out, or "
-            "remove it yourself"
+            f"{path} is the folder of {called(was)}, and --force removes only that of {called(verb)}; give another --out, "
+            "or remove it yourself"
         )
+
+
+def called(verb: str | None) -> str:
+    """A run of a verb, in words."""
+    return "something else" if verb is None else f"a {CALLED.get(verb, verb)} run"
 
 
 def run_verb(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""The mark by which a checkpoint folder is known as ropewalk's own, and as nobody's work since: `.ropewalk.json`.
+"""The mark that a checkpoint folder was written here and is nobody's work since: `.ropewalk.json`.
 
 It lists every file that was written, by size and time of change. Under `--force` a folder is replaced only where nothing
 was put in or changed since: not a run folder, not a model of somebody's own, nor one that was extended here and then tuned
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ropewalk.core.errors import OutputError
-from ropewalk.core.output import CARD, run_verb
+from ropewalk.core.output import CARD, called, run_verb
 
 NAME = ".ropewalk.json"
 SCHEMA_VERSION = 1
@@ -42,8 +42,7 @@ def check_ours(folder: Path) -> None:
     if not there and not (folder / NAME).exists():
         return
     if CARD in there:
-        verb = run_verb(folder)
-        raise OutputError(f"{folder} is the folder of {'a' if verb is None else f'a {verb}'} run, and {RULE}; {OUT}")
+        raise OutputError(f"{folder} is the folder of {called(run_verb(folder))}, and {RULE}; {OUT}")
     known = _marked(folder)
     if known is None:
         what = "holds a model" if {"config.json", "adapter_config.json"} & there.keys() else "holds files"
