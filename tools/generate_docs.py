@@ -188,15 +188,14 @@ not](tune.md#not-there).
 def combinations_page() -> str:
     """What does not go with what in a tuning run, and the presets with their sources."""
     from ropewalk.tune.combinations import table as refused
-    from ropewalk.tune.presets import names, read
+    from ropewalk.tune.presets import names, read, several
 
     page = f"# What goes with what in a tuning run\n\n{NOTE}\nTwo choices of this table do not go together, whatever the "
     page += "model: `tune` refuses them with these words. See [tuning](tune.md).\n\n" + refused() + "\n" + ELSEWHERE
     page += "\n## Presets\n\nWhat each is, where its numbers are from, and what was not taken over.\n"
     for name in names():
         preset = read(name)
-        several = f" ({len(preset.runs)} runs)" if len(preset.runs) > 1 else ""
-        said = " ".join(f"**`{name}`**{several}. {preset.source}".split())
+        said = " ".join(f"**`{name}`**{several(preset)}. {preset.source}".split())
         page += "\n" + textwrap.fill(said, 125, break_on_hyphens=False, break_long_words=False) + "\n"
     return page
 

@@ -19,7 +19,7 @@ FOLDER = "data"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class RunData:
     """Streams of rows, one for each stage, and where they lie meanwhile."""
 
     streams: list[Any]
@@ -32,7 +32,7 @@ class Rows:
     beside: Path | None = None
     """Prepared beside the run folder, which does not exist yet; None where nothing is to be moved."""
 
-    def moved(self, out: Path, settings: Any) -> "Rows":
+    def moved(self, out: Path, settings: Any) -> "RunData":
         """The same rows inside the run folder, once that is there."""
         if self.beside is None:
             return self
@@ -50,12 +50,12 @@ class Rows:
 def rows_of(
     given: Any, source: Path, settings: Any, geometry: Geometry, *, out: Path, options: Mapping[str, Any], resume: bool,
     progress: Progress, apart: bool = False, before: Any = None,
-) -> Rows:  # fmt: skip
+) -> RunData:  # fmt: skip
     """The rows of a run, `apart` with one document in each; `before` is what earlier runs of its chain have read.
 
     Raises `InputError` and its kin for whatever is wrong with the data, before the run folder is made.
 
-    Files are prepared beside `out` and moved into it by `Rows.moved`; a resumed run looks whether they are what they were.
+    Files are prepared beside `out`, and `RunData.moved` puts them there; a resumed run looks whether they are as they were.
     """
     if callable(given) or is_prepared(given):
         return streams_of(given, source, settings, geometry, options=options, progress=progress, apart=apart, before=before)
@@ -68,7 +68,7 @@ def rows_of(
     if resume:
         _check_bytes(streams)
     told = _told(streams[0], place)
-    return Rows(streams=streams, documents=told, apart=apart, folder=place, beside=None if place == inside else beside)
+    return RunData(streams=streams, documents=told, apart=apart, folder=place, beside=None if place == inside else beside)
 
 
 def check_kept_data(out: str | Path, given: Any, options: Mapping[str, Any]) -> None:
@@ -90,7 +90,7 @@ def is_prepared(given: Any) -> bool:
 def streams_of(
     given: Any, source: Path, settings: Any, geometry: Geometry, *, options: Mapping[str, Any], progress: Progress,
     apart: bool = False, before: Any = None,
-) -> Rows:  # fmt: skip
+) -> RunData:  # fmt: skip
     """The rows of a callable, or of a folder that `ropewalk data` made.
 
     Raises `SourceError` for a folder whose tokens are not what was written, `TextError` where too few of them lie beyond
@@ -99,7 +99,7 @@ def streams_of(
     if callable(given):
         from ropewalk.tune import batches
 
-        return Rows(streams=batches.given(given, settings, apart=apart, before=before), documents=[], apart=apart)
+        return RunData(streams=batches.given(given, settings, apart=apart, before=before), documents=[], apart=apart)
     folder = Path(_paths(given)[0])
     from ropewalk.data.stream import read_card
 
@@ -110,7 +110,7 @@ def streams_of(
     _check_bytes(streams)
     _check_beyond(streams, settings, geometry, card["settings"], folder, allowed=bool(options.get("allow_short")))
     _same_tokenizer(folder, source, progress)
-    return Rows(streams=streams, documents=_told(streams[0], folder), apart=apart, folder=folder)
+    return RunData(streams=streams, documents=_told(streams[0], folder), apart=apart, folder=folder)
 
 
 def rows_told(streams: Sequence[Any], settings: Any, folder: Path | None) -> list[str]:

@@ -148,7 +148,7 @@ def check_together(asked: Request, streams: Sequence[Any], progress: Progress) -
 
     packed = any(stream.packed for stream in streams)
     combinations.check(asked.settings, plan=asked.kind, switch=asked.switch, packed=packed, merge=asked.merge)
-    batches.Rows(asked.settings, streams)
+    batches.RunRows(asked.settings, streams)
     for line in pairs.told(asked.settings, streams):
         progress.say(line)
 

@@ -27,8 +27,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 GIGABYTE = 1024**3
-CHUNK = 64 * 1024 * 1024
-"""Float32 logits of one chunk of our loop, bytes."""
+CHUNK_BYTES = 64 * 1024 * 1024
+"""Float32 logits that our loop over the head holds at one time: 340 rows of a 49k vocabulary."""
 RUNTIME = 450 * 1024 * 1024
 """What a process takes before the model: Python and libraries. Measured: 0.4 GB with torch 2.13 on a CPU."""
 LONGEST_TRIED = 2**28
@@ -196,7 +196,7 @@ def budget(sizes: Sizes, training: Training, tokens: int, *, runtime: int = RUNT
 def _head(sizes: Sizes, training: Training, tokens: int) -> int:
     """The last norm and the chunked loss, without the gradient of its weight, which is counted as one: hidden states and
     their gradient, logits of a chunk, their logarithms and gradient, and what the chunk adds to the weight's gradient."""
-    chunk = min(CHUNK, 4 * tokens * sizes.vocabulary)
+    chunk = min(CHUNK_BYTES, 4 * tokens * sizes.vocabulary)
     if training.half and training.recipe == "lora":
         # Hidden states come in bfloat16.
         return tokens * sizes.hidden * (4 + 3 * 2) + 3 * chunk

@@ -19,7 +19,7 @@ LOOKED_AT = 64
 """Rows in which packs are looked for."""
 
 
-class Rows(Protocol):
+class GivenRows(Protocol):
     """What a user gives."""
 
     def row(self, index: int) -> Row:
@@ -33,7 +33,7 @@ class Given:
     """A user's rows at the positions that a run asks for."""
 
     def __init__(
-        self, rows: Rows, *, seed: Seed, positions: str = "full", target_length: int = 0, num_chunks: int = 2,
+        self, rows: GivenRows, *, seed: Seed, positions: str = "full", target_length: int = 0, num_chunks: int = 2,
         apart: bool = False,
     ) -> None:  # fmt: skip
         """With `apart` a row of several documents is refused. Raises `InputError` for rows at other positions than asked."""

@@ -46,13 +46,6 @@ def drawn(row: Row, positions: str, *, seed: Seed, index: int, target_length: in
     return row
 
 
-def full(row: Row) -> Row:
-    """Positions as the text has them: from 0 in each document."""
-    starts = np.flatnonzero(np.diff(row.document_ids, prepend=-1))
-    begins = starts[row.document_ids] if starts.size else np.zeros(0, dtype=np.int64)
-    return _placed(row, (np.arange(row.ids.size) - begins)[: row.num_tokens])
-
-
 def pose(row: Row, target_length: int, rng: np.random.Generator, num_chunks: int = 2) -> Row:
     """Chunks of one document, moved apart so that positions reach up to `target_length` - 1.
 

@@ -23,8 +23,7 @@ from torch.utils.data import Dataset
 
 from ropewalk.core.errors import InputError
 from ropewalk.data import stream
-from ropewalk.data.given import Given
-from ropewalk.data.given import Rows as GivenRows
+from ropewalk.data.given import Given, GivenRows
 from ropewalk.data.rows import NOT_LEARNED, Row
 from ropewalk.tune.settings import Settings, Stage
 
@@ -111,7 +110,7 @@ def given(
     return [found[stage.window] for stage in settings.stages]
 
 
-class Rows(Dataset[Row]):
+class RunRows(Dataset[Row]):
     """All rows of a run, stage after stage."""
 
     def __init__(self, settings: Settings, streams: Sequence[Stream], *, processes: int = 1) -> None:

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHUNK_BYTES = 64 * 1024 * 1024
-"""Float32 logits held at one time by our loop: 340 rows of a 49k vocabulary."""
+from ropewalk.core.budget import CHUNK_BYTES
+
 IGNORED = -100
 """The label of a token that is not learned, as everywhere in torch."""
 

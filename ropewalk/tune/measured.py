@@ -28,10 +28,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 
+from ropewalk.core.budget import CHUNK_BYTES
 from ropewalk.data.rows import Row, make_row
 from ropewalk.hosts import folder, live
 from ropewalk.hosts.watched import job_of_child, own_now, own_peak
-from ropewalk.tune.loss import CHUNK_BYTES
 from ropewalk.tune.recipes import num_trained
 from ropewalk.tune.run import held_dtype
 from ropewalk.tune.settings import Settings, Stage

@@ -141,8 +141,9 @@ def _beside(text: str, folder: Path) -> str:
 
 def told() -> str:
     """Every preset with the source of its numbers, as people read it."""
-    return "\n\n".join(f"{name}{_several(preset)}\n{preset.source}" for name in names() for preset in [read(name)])
+    return "\n\n".join(f"{name}{several(preset)}\n{preset.source}" for name in names() for preset in [read(name)])
 
 
-def _several(preset: Preset) -> str:
+def several(preset: Preset) -> str:
+    """How many runs a preset has, where it has more than one; to stand behind its name."""
     return f" ({len(preset.runs)} runs)" if len(preset.runs) > 1 else ""

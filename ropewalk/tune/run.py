@@ -27,7 +27,7 @@ from ropewalk.hosts.watched import out_of_memory
 from ropewalk.tune import checkpointing, faults, hub, state
 from ropewalk.tune.arguments import arguments
 from ropewalk.tune.attention import StageAttention
-from ropewalk.tune.batches import Rows, Stream
+from ropewalk.tune.batches import RunRows, Stream
 from ropewalk.tune.callbacks import steps_told
 from ropewalk.tune.learner import Learner
 from ropewalk.tune.processes import Processes
@@ -147,7 +147,7 @@ class Job:
             settings, run.path / TRAINER, device=self.device.type, bfloat16=self.bfloat16, extra=self.extra,
             validate_every=None if self.scorer is None else self.validate_every,
         )  # fmt: skip
-        rows = Rows(settings, self.streams, processes=args.world_size)
+        rows = RunRows(settings, self.streams, processes=args.world_size)
         tuner = Tuner(
             learner, args, rows, states=states, log=log, validate=self._validate(),
             metric=getattr(self.scorer, "metric", "loss"), callbacks=[attention, *self.callbacks],

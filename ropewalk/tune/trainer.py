@@ -22,7 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from ropewalk.core.errors import InputError
 from ropewalk.tune import state
-from ropewalk.tune.batches import Rows, collate
+from ropewalk.tune.batches import RunRows, collate
 from ropewalk.tune.callbacks import Callbacks, Steps
 from ropewalk.tune.faults import DivergedError, Watch, message, note
 from ropewalk.tune.learner import Learner
@@ -34,13 +34,13 @@ Validate = Callable[[Learner, int], dict[str, float]]
 
 
 class Tuner(Trainer):  # type: ignore[misc]
-    """Trains a `Learner` on `Rows`, writes its state below `states`, and tells every step to `log`."""
+    """Trains a `Learner` on `RunRows`, writes its state below `states`, and tells every step to `log`."""
 
     callback_handler: Any
     control: Any
 
     def __init__(
-        self, learner: Learner, args: TrainingArguments, rows: Rows, *, states: Path, log: Log | None = None,
+        self, learner: Learner, args: TrainingArguments, rows: RunRows, *, states: Path, log: Log | None = None,
         validate: Validate | None = None, metric: str = "loss", callbacks: Sequence[TrainerCallback] = (),
     ) -> None:  # fmt: skip
         """`metric` names the validation's scores, in trackers and for early stopping."""

@@ -15,7 +15,7 @@ import torch
 
 from ropewalk.tune.arguments import arguments
 from ropewalk.tune.attention import StageAttention
-from ropewalk.tune.batches import Rows, Stream
+from ropewalk.tune.batches import RunRows, Stream
 from ropewalk.tune.learner import Learner
 from ropewalk.tune.run import accumulation_in_order, dressed
 from ropewalk.tune.settings import Settings
@@ -38,7 +38,7 @@ def train_unsaved(
         learner = dressed(model, settings)
         args = arguments(settings, Path(away), device=device.type, bfloat16=bfloat16)
         tuner = Unsaved(
-            learner, args, Rows(settings, streams), states=Path(away) / "states", callbacks=[attention, *callbacks]
+            learner, args, RunRows(settings, streams), states=Path(away) / "states", callbacks=[attention, *callbacks]
         )
         with accumulation_in_order():
             tuner.go()

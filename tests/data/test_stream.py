@@ -94,12 +94,12 @@ def test_a_stage_never_replays_another(folder: Path, positions: str) -> None:
 
 
 def test_stages_of_a_run_have_orders_of_their_own(folder: Path) -> None:
-    from ropewalk.tune.batches import Rows, opened
+    from ropewalk.tune.batches import RunRows, opened
     from ropewalk.tune.settings import Settings, Stage
 
     steps = len(Stream.open(folder))
     settings = Settings(length=32, stages=(Stage(window=32, steps=steps),) * 2)
-    rows = Rows(settings, opened(folder, settings))
+    rows = RunRows(settings, opened(folder, settings))
     seen = [rows[index].ids.tolist() for index in range(2 * steps)]
     assert sorted(seen[:steps]) == sorted(seen[steps:])
     assert seen[:steps] != seen[steps:]

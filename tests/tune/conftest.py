@@ -19,3 +19,14 @@ def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tune(tied: Path) -> Tune:
     """`tune` with small settings."""
     return tuning(tied)
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Path:
+    """Three documents of some thousand tokens of the tiny tokenizer."""
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for name in range(3):
+        lines = [f"Entry {i} of book {name}: {i * 7919 % 1009} ships, {i % 13} gulls.\n" for i in range(80)]
+        (folder / f"{name}.txt").write_text("".join(lines), encoding="ascii")
+    return folder

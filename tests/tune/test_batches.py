@@ -9,7 +9,7 @@ from streams import Counting
 
 from ropewalk.core.errors import InputError
 from ropewalk.data.rows import Row, make_row
-from ropewalk.tune.batches import Rows, collate, given
+from ropewalk.tune.batches import RunRows, collate, given
 from ropewalk.tune.settings import Settings, Stage
 
 
@@ -37,7 +37,7 @@ class Listed:
 def test_rows_come_stage_after_stage_as_their_streams_give_them() -> None:
     chosen = settings(16, 32, batch_size=2, accumulate=3)
     streams = given(Counting, chosen)
-    rows = Rows(chosen, streams)
+    rows = RunRows(chosen, streams)
     assert len(rows) == 24
     for index in range(24):
         expected = Counting(16 if index < 12 else 32).row(index % 12)
@@ -48,12 +48,12 @@ def test_rows_come_stage_after_stage_as_their_streams_give_them() -> None:
 @pytest.mark.parametrize("positions", ["pose", "randomized"])
 def test_no_stage_draws_what_another_drew(positions: str) -> None:
     chosen = settings(16, 16, positions=positions)
-    rows = Rows(chosen, given(Counting, chosen))
+    rows = RunRows(chosen, given(Counting, chosen))
     drawn = [rows[index].position_ids.tolist() for index in range(4)]
     assert len({tuple(places) for places in drawn}) == 4
     # The second stage has the same rows as the first, and goes on in them.
     assert rows[2].ids.tolist() == Counting(16).row(2).ids.tolist()
-    again = Rows(chosen, given(Counting, chosen))
+    again = RunRows(chosen, given(Counting, chosen))
     assert [again[index].position_ids.tolist() for index in (3, 1, 2, 0)] == [drawn[index] for index in (3, 1, 2, 0)]
 
 
@@ -67,7 +67,7 @@ def test_no_stage_draws_what_another_drew(positions: str) -> None:
 )
 def test_a_stream_that_cannot_serve_is_refused_before_the_first_step(rows: Any, changes: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        Rows(settings(16, **changes), [rows])
+        RunRows(settings(16, **changes), [rows])
 
 
 def learned_first(row: Row) -> Row:
@@ -88,7 +88,7 @@ def learned_first(row: Row) -> Row:
     ],
 )
 def test_a_row_that_would_be_trained_on_wrongly_is_refused(row: Row, words: str) -> None:
-    rows = Rows(settings(16), [Listed([row, plain(16)])])
+    rows = RunRows(settings(16), [Listed([row, plain(16)])])
     with pytest.raises(InputError, match=words):
         rows[0]
 

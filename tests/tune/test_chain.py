@@ -167,16 +167,6 @@ def chatty(tied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Path:
-    folder = tmp_path / "books"
-    folder.mkdir()
-    for name in range(3):
-        lines = [f"Entry {i} of book {name}: {i * 7919 % 1009} ships, {i % 13} gulls.\n" for i in range(80)]
-        (folder / f"{name}.txt").write_text("".join(lines), encoding="ascii")
-    return folder
-
-
-@pytest.fixture
 def chats(tmp_path: Path) -> Path:
     path = tmp_path / "chats.jsonl"
     turns = [

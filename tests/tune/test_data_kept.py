@@ -11,17 +11,6 @@ SMALL = ("--length", "256", "--method", "yarn", "--device", "cpu", "--dtype", "f
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Path:
-    """Two documents of some thousand tokens of the tiny tokenizer."""
-    folder = tmp_path / "books"
-    folder.mkdir()
-    for name in range(2):
-        lines = [f"Keeper {name} {i} wrote down {i * 7919 % 1009} ships.\n" for i in range(60)]
-        (folder / f"{name}.txt").write_text("".join(lines), encoding="ascii")
-    return folder
-
-
-@pytest.fixture
 def prepared(tied: Path, books: Path, tmp_path: Path, command: Command) -> Path:
     """The same as a folder that `ropewalk data` made."""
     said = command("data", books, "--tokenizer", tied, "--length", "256", "--out", tmp_path / "prepared")

@@ -10,7 +10,7 @@ from streams import Counting
 
 from ropewalk.api.data import data
 from ropewalk.tune import batches
-from ropewalk.tune.batches import Before, Rows, given, opened
+from ropewalk.tune.batches import Before, RunRows, given, opened
 from ropewalk.tune.settings import Settings, Stage
 
 
@@ -28,14 +28,14 @@ def settings(*stages: tuple[int, int], **changes: Any) -> Settings:
     return Settings(length=256, stages=tuple(Stage(window=window, steps=steps) for window, steps in stages), **changes)
 
 
-def read(rows: Rows) -> list[bytes]:
+def read(rows: RunRows) -> list[bytes]:
     return [rows[index].ids.tobytes() for index in range(len(rows))]
 
 
 def test_a_stage_goes_on_where_one_of_the_same_rows_ended(folder: Path) -> None:
     one, two = settings((64, 60)), settings((64, 40), (32, 10), (64, 20))
-    whole = read(Rows(one, opened(folder, one)))
-    rows = Rows(two, opened(folder, two))
+    whole = read(RunRows(one, opened(folder, one)))
+    rows = RunRows(two, opened(folder, two))
     assert len(set(whole)) == 60
     assert read(rows)[:40] + read(rows)[50:] == whole
     assert rows.describe(49, 52) == "9 of stage 2, 40 of stage 3, 41 of stage 3"
@@ -46,15 +46,15 @@ def test_two_runs_of_a_chain_read_what_one_run_would(folder: Path) -> None:
     whole = settings((64, 80))
     ours = opened(folder, first)
     before = Before().then(ours[0].fingerprint, first, apart=False)  # type: ignore[attr-defined]
-    runs = read(Rows(first, ours)) + read(Rows(second, opened(folder, second, before=before)))
-    assert runs == read(Rows(whole, opened(folder, whole)))
+    runs = read(RunRows(first, ours)) + read(RunRows(second, opened(folder, second, before=before)))
+    assert runs == read(RunRows(whole, opened(folder, whole)))
 
 
 def test_other_rows_have_an_order_of_their_own(folder: Path) -> None:
     first, second = settings((64, 8)), settings((32, 8))
     before = Before().then(opened(folder, first)[0].fingerprint, first, apart=False)  # type: ignore[attr-defined]
     alone, behind = opened(folder, second), opened(folder, second, before=before)
-    assert read(Rows(second, behind)) != read(Rows(second, alone))
+    assert read(RunRows(second, behind)) != read(RunRows(second, alone))
     # The same rows under another seed of the user are other ones, too, and so are drawn positions.
     other = settings((64, 8), seed=1)
     assert opened(folder, other, before=before)[0].row(0).ids.tolist() != opened(folder, first)[0].row(8).ids.tolist()
@@ -72,14 +72,14 @@ def test_positions_are_drawn_on_as_well() -> None:
 
 def test_the_runs_of_a_chain_go_on(tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytes] = []
-    inner = Rows.__getitem__
+    inner = RunRows.__getitem__
 
-    def watched(rows: Rows, index: int) -> Any:
+    def watched(rows: RunRows, index: int) -> Any:
         row = inner(rows, index)
         seen.append(row.ids.tobytes())
         return row
 
-    monkeypatch.setattr(batches.Rows, "__getitem__", watched)
+    monkeypatch.setattr(batches.RunRows, "__getitem__", watched)
     tune(tmp_path / "out", runs=[{}, {"method": None}, {"method": None, "window": 40}], steps=1)
     rows = [Counting(48).row(index).ids.tobytes() for index in range(4)]
     assert seen == [*rows, *(Counting(40).row(index).ids.tobytes() for index in range(2))]

@@ -22,13 +22,13 @@ CURRICULUM: dict[str, Any] = {
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     """The rows that went into batches, in their order."""
     rows: list[Row] = []
-    inner = batches.Rows.__getitem__
+    inner = batches.RunRows.__getitem__
 
-    def told(self: batches.Rows, index: int) -> Row:
+    def told(self: batches.RunRows, index: int) -> Row:
         rows.append(inner(self, index))
         return rows[-1]
 
-    monkeypatch.setattr(batches.Rows, "__getitem__", told)
+    monkeypatch.setattr(batches.RunRows, "__getitem__", told)
     return rows
 
 

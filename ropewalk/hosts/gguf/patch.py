@@ -38,8 +38,8 @@ from ropewalk.hosts.gguf.part import TENSOR_BYTES, check_out, part_of
 
 OURS = "ropewalk."
 """Prefix of our metadata keys."""
-CHUNK = 1 << 22
-"""Bytes that are in memory at once."""
+CHUNK_BYTES = 1 << 22
+"""What is in memory at once."""
 _F32 = 0
 TOLERANCE = 1e-6
 
@@ -196,7 +196,7 @@ def _write(
 def _chunks(source: BinaryIO, piece: _Piece, path: Path) -> Iterator[bytes]:
     left = piece.num_bytes
     while left:
-        chunk = source.read(min(left, CHUNK))
+        chunk = source.read(min(left, CHUNK_BYTES))
         if not chunk:
             raise SourceError(f"GGUF file {path} ended inside {piece.name} while it was copied; download it again")
         left -= len(chunk)
