@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from ropewalk.cli.options import LENGTH_HELP, add_json, print_json
+from ropewalk.cli.options import FORCE_RUN, LENGTH_HELP, add_json, print_json
 from ropewalk.core.terminal import printable
 
 
@@ -31,7 +31,7 @@ def add_data(verbs: Any) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on; with another length or mix, nothing is tokenized again"
     )
-    parser.add_argument("--force", action="store_true", help="start anew in a folder of rows that is there")
+    parser.add_argument("--force", action="store_true", help=FORCE_RUN)
     add_json(parser)
     parser.set_defaults(verb=run_data)
 
@@ -42,7 +42,10 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         "--include", nargs="+", default=[], metavar="GLOB", help="files of folders that are read, such as '*.py'"
     )
     parser.add_argument("--chat-template", metavar="FILE", help="in place of the tokenizer's own")
-    parser.add_argument("--prompt-loss", action="store_true", help="learn the prompts of conversations too")
+    parser.add_argument(
+        "--prompt-loss", action="store_true",
+        help="learn the prompts of conversations too; of texts every token is learned anyway",
+    )  # fmt: skip
     parser.add_argument("--no-end", action="store_true", help="put no end-of-text token after a text")
     parser.add_argument(
         "--max-broken", type=int, default=10, metavar="N", help="broken records left out before it stops (default 10)"

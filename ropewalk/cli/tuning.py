@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from ropewalk.cli.longest import add_longest, run_longest
-from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, print_card, print_json
+from ropewalk.cli.options import FORCE_RUN, LENGTH_HELP, add_json, add_lineage, print_card, print_json
 
 OWN = (
     "length", "method", "steps", "window", "lineage", "device", "dtype", "merge", "freeze", "curriculum", "prompt_loss",
@@ -23,7 +23,9 @@ def add_tune(verbs: Any) -> None:
         "--data", nargs="+", action="append", metavar="PATH",
         help="texts, or one folder that ropewalk data made; for a chain once for all runs, or once for each",
     )  # fmt: skip
-    parser.add_argument("--length", help=f"the plan's, and the largest position trained on: {LENGTH_HELP}")
+    parser.add_argument(
+        "--length", help=f"the plan's, and the largest position trained on; a prefix counts in: {LENGTH_HELP}"
+    )
     parser.add_argument("--method", help="such as yarn (default: the positions that the source carries)")
     parser.add_argument("--out", metavar="DIR", help="the run folder, which is the result too")
     parser.add_argument(
@@ -37,7 +39,7 @@ def add_tune(verbs: Any) -> None:
     add_longest(parser)
     parser.add_argument("--merge", action="store_true", default=None, help="write whole weights where an adapter is trained")
     parser.add_argument("--resume", action="store_true", help="go on from the newest state; the same result as unbroken")
-    parser.add_argument("--force", action="store_true", help="start anew in a run folder that is there")
+    parser.add_argument("--force", action="store_true", help=f"{FORCE_RUN}; with --merge alone as extend")
     add_json(parser)
     parser.set_defaults(verb=run_tune)
 
@@ -46,9 +48,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", help="which parameters train: full, longlora, lora, prefix, ... (default full)")
     parser.add_argument("--positions", help="which positions training sees: full, pose, randomized (default full)")
     parser.add_argument("--steps", type=int, help="optimizer steps")
-    parser.add_argument("--window", help="tokens of a row (default: --length, or with pose what the source reads)")
+    parser.add_argument("--window", help="tokens of a row (default: --length less a prefix, or what the source reads)")
     parser.add_argument("--curriculum", metavar="STAGES", help="such as 4k:100,16k:50: rows and steps of each stage")
-    parser.add_argument("--learning-rate", type=float, help="default 2e-5")
+    parser.add_argument("--learning-rate", type=float, help="default 2e-5; ia3 and prefix take larger ones, some 5e-3")
     parser.add_argument("--schedule", help="constant, linear or cosine, after the warm-up (default constant)")
     parser.add_argument("--warmup-steps", type=int, help="default 0")
     parser.add_argument("--weight-decay", type=float, help="default 0")
@@ -61,9 +63,12 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rank", type=int, help="of adapters (default 8)")
     parser.add_argument("--alpha", type=int, help="of adapters (default 16)")
     parser.add_argument("--dropout", type=float, help="of adapters (default 0)")
-    parser.add_argument("--num-virtual-tokens", type=int, help="of the recipe prefix (default 16)")
+    parser.add_argument("--num-virtual-tokens", type=int, help="of the recipe prefix; they count in --length (default 16)")
     parser.add_argument("--chunks", type=int, help="of PoSE (default 2)")
-    parser.add_argument("--prompt-loss", action="store_true", default=None, help="learn the prompts of conversations too")
+    parser.add_argument(
+        "--prompt-loss", action="store_true", default=None,
+        help="learn the prompts of conversations too; of texts every token is learned anyway",
+    )  # fmt: skip
     parser.add_argument("--allow-short", action="store_true", default=None, help="take data without long documents")
     parser.add_argument("--field", help="which field of a record is read")
 
@@ -76,14 +81,20 @@ def _add_attention(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint-every", type=int, metavar="N", help="layers between saved activations, 0 saves all")
+    parser.add_argument(
+        "--checkpoint-every", type=int, metavar="N",
+        help="one layer in N runs again in the backward pass and keeps its input alone: 1 takes the least memory, a larger "
+        "N more memory and less time, 0 runs none again (default 1)",
+    )  # fmt: skip
     parser.add_argument("--checkpoint", help="what such layers run again: whole, or selective, all but attention")
     parser.add_argument("--offload", action="store_true", default=None, help="keep saved activations in main memory")
     parser.add_argument("--save-every", type=int, metavar="N", help="steps between saved states (default 50)")
     parser.add_argument("--device", help="auto, cpu, cuda, ... (default auto)")
     parser.add_argument("--dtype", help="auto, float32 or bfloat16 (default auto)")
     parser.add_argument("--report-to", metavar="NAMES", help="trackers of transformers: tensorboard, wandb, ...")
-    parser.add_argument("--push-to-hub", metavar="REPO", help="upload the result at the end, such as to me/my-model")
+    parser.add_argument(
+        "--push-to-hub", metavar="REPO", help="upload to me/my-model at the end: the model's files, nothing else"
+    )
     parser.add_argument("--validate", nargs="+", metavar="FILE", help="texts to score while training, by the bare model")
     parser.add_argument("--validate-lengths", metavar="LENGTHS", help="such as 1k,4k (default: --length)")
     parser.add_argument("--validate-every", type=int, metavar="N", help="steps (default: at the end only)")
