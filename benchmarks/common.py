@@ -1,5 +1,6 @@
 """What every benchmark says beside its numbers, and a child process that is measured from outside."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ from typing import Any
 
 from ropewalk.api import provenance
 
+INPUTS = Path("runs/inputs")
+"""Where `make demo` puts the model and the text."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -18,6 +21,12 @@ def child(module: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, check=True)
     content: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return content
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """The model and the text that nearly every benchmark reads."""
+    parser.add_argument("--model", type=Path, default=INPUTS / "SmolLM2-135M-Instruct")
+    parser.add_argument("--text", type=Path, default=INPUTS / "python-manual.txt")
 
 
 def write(name: str, command: str, rows: list[dict[str, Any]]) -> Path:

@@ -16,10 +16,10 @@ import gguf
 import numpy as np
 
 import ropewalk
+from benchmarks.common import INPUTS
 from examples.demo import packaged_weights, write_manual
 
 TRAINED = 8192
-INPUTS = Path("runs/inputs")
 MODEL = "SmolLM2-135M-Instruct"
 ORIGINAL = "original_max_position_embeddings"
 MAGNITUDE = 1 + 0.1 * math.log(4)

@@ -14,12 +14,10 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.common import child, resident_peak_bytes, write
+from benchmarks.common import add_inputs, child, resident_peak_bytes, write
 
-INPUTS = Path("runs/inputs")
 NUM_POINTS = 64
 
 
@@ -173,8 +171,7 @@ def main() -> None:
     """Runs the parts asked for and writes one result file for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", default="all")
-    parser.add_argument("--model", type=Path, default=INPUTS / "SmolLM2-135M-Instruct")
-    parser.add_argument("--text", type=Path, default=INPUTS / "python-manual.txt")
+    add_inputs(parser)
     parser.add_argument("--length", type=int, default=8192)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", help="float32 or bfloat16 (default: float32 for the curve, both for the call)")

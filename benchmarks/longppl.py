@@ -15,9 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import child, resident_peak_bytes, write
-
-INPUTS = Path("runs/inputs")
+from benchmarks.common import add_inputs, child, resident_peak_bytes, write
 
 
 def loaded(args: argparse.Namespace) -> tuple[Any, Any, str]:
@@ -81,8 +79,7 @@ def main() -> None:
     """Each way in its own process, side by side."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--package", type=Path, required=True)
-    parser.add_argument("--model", type=Path, default=INPUTS / "SmolLM2-135M-Instruct")
-    parser.add_argument("--text", type=Path, default=INPUTS / "python-manual.txt")
+    add_inputs(parser)
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--shared", type=int, default=128)

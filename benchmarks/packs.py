@@ -16,7 +16,6 @@ FlashAttention alone, which has no CPU kernel.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -24,18 +23,9 @@ from typing import Any
 
 from benchmarks.common import write
 from benchmarks.peer import Peer
-from benchmarks.training_memory import INPUTS, TRL, ids_of
-from ropewalk.core.plan import parse_length
+from benchmarks.training_memory import TRL, add_training, ids_of, job_of
 
 GOAL = "at least 2 times TRL's tokens a second, losses equal to 1e-5 in float32"
-
-
-def job_of(args: argparse.Namespace, who: str) -> dict[str, Any]:
-    """What both sides are asked alike."""
-    return {
-        "who": who, "model": str(args.model), "num_layers": args.layers, "length": args.length, "steps": args.repeats + 1,
-        "bfloat16": args.dtype == "bfloat16", "threads": args.threads, "turns": True,
-    }  # fmt: skip
 
 
 def documents_of(args: argparse.Namespace) -> list[list[int]]:
@@ -57,12 +47,13 @@ def cut(row: dict[str, Any]) -> list[list[int]]:
 
 def compare(args: argparse.Namespace) -> dict[str, Any]:
     """Steps of both in turn."""
-    trl = {**job_of(args, "trl-packed"), "documents": documents_of(args)}
+    asked = {"length": args.length, "steps": args.repeats + 1, "turns": True}
+    trl = job_of(args, "trl-packed", documents=documents_of(args), **asked)
     told: dict[str, list[dict[str, Any]]] = {"ours": [], "trl": []}
     with Peer("training", TRL, trl) as theirs:
         rows = [cut(row) for row in theirs.first["rows"]]
         assert len(rows) == args.repeats + 1, f"TRL made {len(rows)} rows of {args.documents} documents each"
-        with Peer("training_ours", Path(sys.executable), {**job_of(args, "ours"), "rows": rows}) as ours:
+        with Peer("training_ours", Path(sys.executable), job_of(args, "ours", rows=rows, **asked)) as ours:
             for _ in rows:
                 for name, peer in (("ours", ours), ("trl", theirs)):
                     told[name].append(peer.run())
@@ -96,15 +87,8 @@ def summary(
 def main() -> None:
     """Both side by side, written to `results/packs-....json` unless it is a trial."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=INPUTS / "SmolLM2-135M-Instruct")
-    parser.add_argument("--text", type=Path, default=INPUTS / "python-manual.txt")
-    parser.add_argument("--length", type=parse_length, default=8192)
+    add_training(parser)
     parser.add_argument("--documents", type=int, default=8, help="of one size, in each row")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--layers", type=int, help="the first so many alone (default: all)")
-    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--trial", action="store_true", help="print only, write no result")
     args = parser.parse_args()
     row = compare(args)
     print(json.dumps(row, indent=1))

@@ -17,12 +17,10 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.common import write
+from benchmarks.common import add_inputs, write
 
-INPUTS = Path("runs/inputs")
 GOALS = {"grow": 20, "fixed": 8}
 REPEATS = 3
 """How often ours runs: at the start, in the middle and at the end, so that a busy minute cannot favour it."""
@@ -127,8 +125,7 @@ def main() -> None:
     """Runs the parts asked for and writes one result file for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", default="all", choices=["all", *GOALS])
-    parser.add_argument("--model", type=Path, default=INPUTS / "SmolLM2-135M-Instruct")
-    parser.add_argument("--text", type=Path, default=INPUTS / "python-manual.txt")
+    add_inputs(parser)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--lengths", default=",".join(f"{n}k" for n in range(1, 9)))
     parser.add_argument("--depths", type=int, default=11)

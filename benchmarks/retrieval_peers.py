@@ -23,10 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import write
+from benchmarks.common import add_inputs, write
 from benchmarks.flips import explained
 from benchmarks.peer import Peer, job_of
-from benchmarks.retrieval_map import INPUTS, haystacks, length
+from benchmarks.retrieval_map import haystacks, length
 
 GOALS = {
     "kvpress": "at least 2 times less wall time, the same answers",
@@ -169,8 +169,7 @@ def main() -> None:
     parser.add_argument("--peer", required=True, choices=GOALS)
     parser.add_argument("--part", default="grow", choices=["grow", "fixed"])
     parser.add_argument("--python", type=Path, default=Path("runs/peers/kvpress/bin/python"), help="kvpress's Python")
-    parser.add_argument("--model", type=Path, default=INPUTS / "SmolLM2-135M-Instruct")
-    parser.add_argument("--text", type=Path, default=INPUTS / "python-manual.txt")
+    add_inputs(parser)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--lengths", default=",".join(f"{n}k" for n in range(1, 9)))
     parser.add_argument("--depths", type=int, default=11)

@@ -27,9 +27,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import write
+from benchmarks.common import INPUTS, write
 from benchmarks.flips import parted
-from benchmarks.retrieval_map import INPUTS, length
+from benchmarks.retrieval_map import length
 
 TASKS = {
     "niah_single_1": "niah-single-1", "niah_multikey_2": "niah-multikey-2", "ruler_vt": "variable-tracking",

@@ -17,12 +17,10 @@ operations run equally fast: on cores with bfloat16 units attention is slower th
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.common import resident_peak_bytes, write
+from benchmarks.common import add_inputs, resident_peak_bytes, write
 
-INPUTS = Path("runs/inputs")
 GOAL = 1.7
 FULL = "full"
 SHIFTED = "s2"
@@ -112,8 +110,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Both kinds side by side, written to `results/shifted.json` at the full length."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=INPUTS / "SmolLM2-135M-Instruct")
-    parser.add_argument("--text", type=Path, default=INPUTS / "python-manual.txt")
+    add_inputs(parser)
     parser.add_argument("--length", type=int, default=16_384)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--group", type=float, default=0.25)

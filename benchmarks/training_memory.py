@@ -27,14 +27,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import write
+from benchmarks.common import add_inputs, write
 from benchmarks.peer import SCRIPTS, Peer
 from ropewalk.api.training_memory import parse_memory
 from ropewalk.core.budget import GIGABYTE
 from ropewalk.core.plan import parse_length
 from ropewalk.hosts.watched import watch
 
-INPUTS = Path("runs/inputs")
 KEPT = Path("runs/training-memory")
 TRL = Path("runs/peers/trl/bin/python")
 SIDES = ("ours", "ours-selective", "hf", "hf-checkpointed", "trl")
@@ -57,13 +56,18 @@ def ids_of(args: argparse.Namespace, num: int) -> list[int]:
     return [int(one) for one in read_documents([args.text], tokenizer, num)[0].ids[:num]]
 
 
-def job_of(args: argparse.Namespace, who: str, length: int, rows: list[list[int]], *, turns: bool) -> dict[str, Any]:
-    """What a side is asked; ours is told rows as lists of documents."""
+def job_of(args: argparse.Namespace, who: str, length: int, steps: int, *, turns: bool, **rows: Any) -> dict[str, Any]:
+    """What a side is asked."""
     return {
-        "who": who, "model": str(args.model), "num_layers": args.layers, "length": length, "steps": len(rows),
-        "bfloat16": args.dtype == "bfloat16", "threads": args.threads, "turns": turns,
-        "rows": [[row] for row in rows] if who.startswith("ours") else rows,
+        "who": who, "model": str(args.model), "num_layers": args.layers, "length": length, "steps": steps,
+        "bfloat16": args.dtype == "bfloat16", "threads": args.threads, "turns": turns, **rows,
     }  # fmt: skip
+
+
+def with_rows(args: argparse.Namespace, who: str, length: int, rows: list[list[int]], *, turns: bool) -> dict[str, Any]:
+    """A job on rows of one document each; ours is told rows as lists of documents."""
+    told = [[row] for row in rows] if who.startswith("ours") else rows
+    return job_of(args, who, length, len(rows), turns=turns, rows=told)
 
 
 def script_of(who: str) -> tuple[str, Path]:
@@ -79,7 +83,7 @@ def rung(args: argparse.Namespace, who: str, length: int, ids: list[int]) -> dic
         return found
     name, python = script_of(who)
     done = watch(
-        [str(python), "-s", str(SCRIPTS / f"{name}_peer.py")], job_of(args, who, length, [ids[:length]], turns=False),
+        [str(python), "-s", str(SCRIPTS / f"{name}_peer.py")], with_rows(args, who, length, [ids[:length]], turns=False),
         limit_bytes=args.memory, environment={**os.environ, "OMP_NUM_THREADS": str(args.threads)},
     )  # fmt: skip
     if not done.fits and not done.too_large:
@@ -134,7 +138,7 @@ def at_length(args: argparse.Namespace) -> list[dict[str, Any]]:
         peers = {}
         for who in args.who:
             name, python = script_of(who)
-            peers[who] = stack.enter_context(Peer(name, python, job_of(args, who, length, rows, turns=True)))
+            peers[who] = stack.enter_context(Peer(name, python, with_rows(args, who, length, rows, turns=True)))
         for _ in range(steps):
             for who, peer in peers.items():
                 told[who].append(peer.run())
@@ -162,22 +166,26 @@ def side(rows: list[dict[str, Any]], length: int, version: Any) -> dict[str, Any
     }  # fmt: skip
 
 
-def main() -> None:
-    """One part, written to `results/training-PART-...json` unless it is a trial."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["ladder", "length"], required=True)
-    parser.add_argument("--model", type=Path, default=INPUTS / "SmolLM2-135M-Instruct")
-    parser.add_argument("--text", type=Path, default=INPUTS / "python-manual.txt")
-    parser.add_argument("--who", default="ours,hf,hf-checkpointed,trl", help=f"of {', '.join(SIDES)}")
-    parser.add_argument("--rungs", default=RUNGS)
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """What training benchmarks are asked alike."""
+    add_inputs(parser)
     parser.add_argument("--length", type=parse_length, default=8192)
-    parser.add_argument("--memory", type=parse_memory, default=24 * GIGABYTE)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--layers", type=int, help="the first so many alone (default: all)")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--again", action="store_true", help="measure rungs that are on disk anew")
     parser.add_argument("--trial", action="store_true", help="print only, write no result")
+
+
+def main() -> None:
+    """One part, written to `results/training-PART-...json` unless it is a trial."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=["ladder", "length"], required=True)
+    add_training(parser)
+    parser.add_argument("--who", default="ours,hf,hf-checkpointed,trl", help=f"of {', '.join(SIDES)}")
+    parser.add_argument("--rungs", default=RUNGS)
+    parser.add_argument("--memory", type=parse_memory, default=24 * GIGABYTE)
+    parser.add_argument("--again", action="store_true", help="measure rungs that are on disk anew")
     args = parser.parse_args()
     args.who = args.who.split(",")
     rows = ladder(args) if args.part == "ladder" else at_length(args)

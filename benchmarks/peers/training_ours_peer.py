@@ -5,13 +5,13 @@ is a pack.
 """
 
 import json
-import os
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from turns import answers, turns
 
 
 def rows_of(job: dict[str, Any]) -> Any:
@@ -34,30 +34,7 @@ def rows_of(job: dict[str, Any]) -> Any:
     return Given()
 
 
-def callback(job: dict[str, Any]) -> Any:
-    """Waits for its turn before a step and tells what the step took."""
-    from transformers import TrainerCallback
-
-    from ropewalk.hosts.watched import own_peak
-
-    class Turns(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if job["turns"] and not sys.stdin.readline():
-                os._exit(1)
-            self.began, self.busy = time.perf_counter(), time.process_time()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.seconds, self.cpu = time.perf_counter() - self.began, time.process_time() - self.busy
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if logs and "loss" in logs:
-                told = {"seconds": self.seconds, "cpu_seconds": self.cpu, "loss": float(logs["loss"])}
-                print(json.dumps({**told, "resident_bytes": own_peak()}), file=ANSWERS, flush=True)
-
-    return Turns()
-
-
-def train(job: dict[str, Any], away: Path) -> None:
+def train(job: dict[str, Any], say: Any, away: Path) -> None:
     """The run's own learner, attention and trainer, without a state on disk."""
     import torch
     import transformers
@@ -77,8 +54,8 @@ def train(job: dict[str, Any], away: Path) -> None:
         path = cut(path, job["num_layers"], away / "cut")
     model, _ = live.build(path, path, dtype=torch.float32, device=device)
     names = ("torch", "transformers", "accelerate", "ropewalk")
-    print(json.dumps({"version": {name: version(name) for name in names}}), file=ANSWERS, flush=True)
-    train_unsaved(model, settings, [rows_of(job)], device=device, bfloat16=job["bfloat16"], callbacks=[callback(job)])
+    say(version={name: version(name) for name in names})
+    train_unsaved(model, settings, [rows_of(job)], device=device, bfloat16=job["bfloat16"], callbacks=[turns(job, say, {})])
 
 
 def cut(path: Path, num_layers: int, out: Path) -> Path:
@@ -93,7 +70,5 @@ def cut(path: Path, num_layers: int, out: Path) -> Path:
 
 
 if __name__ == "__main__":
-    ANSWERS = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as place:
-        train(json.loads(sys.stdin.readline()), Path(place))
+        train(json.loads(sys.stdin.readline()), answers(), Path(place))

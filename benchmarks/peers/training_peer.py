@@ -12,23 +12,12 @@ counted. What the packed peer gives its attention is told: whether a mask came, 
 """
 
 import json
-import os
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from typing import Any
 
-
-def peak_bytes() -> int:
-    """Most resident memory of this process so far."""
-    with open("/proc/self/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
-
-
-def say(**content: Any) -> None:
-    """One line of JSON to whoever asks."""
-    print(json.dumps(content), file=ANSWERS, flush=True)
+from turns import answers, turns
 
 
 def model_of(job: dict[str, Any]) -> Any:
@@ -53,28 +42,6 @@ def arguments(job: dict[str, Any], out: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def turns(job: dict[str, Any]) -> Any:
-    """A callback that waits for its turn before a step and tells what the step took."""
-    from transformers import TrainerCallback
-
-    class Turns(TrainerCallback):
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if job["turns"] and not sys.stdin.readline():
-                os._exit(1)
-            self.began, self.busy = time.perf_counter(), time.process_time()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.seconds, self.cpu = time.perf_counter() - self.began, time.process_time() - self.busy
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if logs and "loss" in logs:
-                say(
-                    seconds=self.seconds, cpu_seconds=self.cpu, loss=float(logs["loss"]), resident_bytes=peak_bytes(), **SEEN
-                )
-
-    return Turns()
-
-
 SEEN: dict[str, Any] = {}
 
 
@@ -94,21 +61,21 @@ def look_at_attention() -> None:
     ALL_ATTENTION_FUNCTIONS.register("sdpa", noted)
 
 
-def hf_trainer(job: dict[str, Any], out: str, *, checkpointed: bool) -> Any:
+def hf_trainer(job: dict[str, Any], say: Any, out: str, *, checkpointed: bool) -> Any:
     """transformers.Trainer with rows as they are."""
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
     rows = [{"input_ids": torch.tensor(ids), "labels": torch.tensor(ids)} for ids in job["rows"]]
     args = TrainingArguments(**arguments(job, out), gradient_checkpointing=checkpointed)
-    trainer = Trainer(model=model_of(job), args=args, train_dataset=rows, callbacks=[turns(job)])
+    trainer = Trainer(model=model_of(job), args=args, train_dataset=rows, callbacks=[turns(job, say, SEEN)])
     # In the order given, as ours.
     trainer._get_train_sampler = lambda *a, **k: torch.utils.data.SequentialSampler(rows)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def trl_trainer(job: dict[str, Any], out: str, *, packed: bool) -> Any:
+def trl_trainer(job: dict[str, Any], say: Any, out: str, *, packed: bool) -> Any:
     """TRL's SFTTrainer: checkpointing and its head without whole logits are its defaults."""
     import torch
     from datasets import Dataset
@@ -119,7 +86,7 @@ def trl_trainer(job: dict[str, Any], out: str, *, packed: bool) -> Any:
     args = SFTConfig(**arguments(job, out), max_length=job["length"], packing=packed)
     trainer = SFTTrainer(
         model=model_of(job), args=args, train_dataset=data, processing_class=AutoTokenizer.from_pretrained(job["model"]),
-        callbacks=[turns(job)],
+        callbacks=[turns(job, say, SEEN)],
     )  # fmt: skip
     if packed:
         # What it packed, so that ours takes the same rows.
@@ -132,7 +99,7 @@ def trl_trainer(job: dict[str, Any], out: str, *, packed: bool) -> Any:
 SEEN_ROWS: list[dict[str, Any]] = []
 
 
-def main() -> None:
+def main(say: Any) -> None:
     """Reads the job, says what it is, and trains step by step."""
     job = json.loads(sys.stdin.readline())
     import torch
@@ -145,9 +112,9 @@ def main() -> None:
         if who.startswith("trl"):
             if who == "trl-packed":
                 look_at_attention()
-            trainer = trl_trainer(job, out, packed=who == "trl-packed")
+            trainer = trl_trainer(job, say, out, packed=who == "trl-packed")
         else:
-            trainer = hf_trainer(job, out, checkpointed=who == "hf-checkpointed")
+            trainer = hf_trainer(job, say, out, checkpointed=who == "hf-checkpointed")
         names = ("torch", "transformers", "accelerate", *(("trl",) if who.startswith("trl") else ()))
         say(
             version={name: version(name) for name in names}, rows=SEEN_ROWS,
@@ -157,7 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Libraries print; answers go where they cannot.
-    ANSWERS = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    main()
+    main(answers())
