@@ -190,7 +190,7 @@ def priced(
     The difference of mean NLL to the untouched model on the same tokens. `out` keeps the run folder. Raises as `measure`.
     """
     from ropewalk.api.plans import geometry
-    from ropewalk.api.runs import _run, make_plans
+    from ropewalk.api.runs import make_plans, run_measurement
     from ropewalk.measure.settings import Settings
 
     found = geometry(source, lineage=lineage)
@@ -198,7 +198,7 @@ def priced(
     plans = {"none": make_plans(found, [], window)["none"]}
     plans |= {f"factor {row.factor:g}": row.plan for row in rows if row.plan is not None}
     with tempfile.TemporaryDirectory(prefix="ropewalk-") as folder:
-        measured = _run(
+        measured = run_measurement(
             "measure", source, text, out or Path(folder) / "run", found, plans,
             Settings(length=window, control_tokens=0, seed=seed),
             device=device, dtype=dtype, force=force, resume=resume, progress=progress,

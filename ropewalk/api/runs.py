@@ -126,7 +126,7 @@ def compare(
         map=asked_map.settings(chosen, tokens) if chosen else None,
         seed=seed,
     )
-    return _run(
+    return run_measurement(
         "compare", source, text, out, found, plans, settings,
         device=device, dtype=dtype, force=force, resume=resume, progress=progress, notes=notes,
     )  # fmt: skip
@@ -234,7 +234,7 @@ def measure(
         length=tokens, control_tokens=control_tokens, protocols=windowed, probes=probes, protocol_window=window,
         protocol_stride=stride, map=chosen, seed=seed, short=short,
     )  # fmt: skip
-    return _run(
+    return run_measurement(
         "measure", source, text, out, found, plans, settings, sources=asked.sources(), handed_in=asked.handed_files(),
         served=None if served is None else {**served, "concurrency": concurrency},
         read=[path for path in (*asked.handed_in.values(), in_short.path, base_run) if path],
@@ -281,7 +281,7 @@ def _check_served(names: Sequence[str], given: Mapping[str, Any]) -> None:
             )
 
 
-def _run(
+def run_measurement(
     verb: str, source: str | Path, text: Sequence[str | Path], out: str | Path, found: Geometry, plans: dict[str, Plan],
     settings: Any, *, device: str, dtype: str, force: bool, resume: bool, progress: Progress | None,
     notes: Sequence[str] = (), sources: Mapping[str, Any] | None = None,

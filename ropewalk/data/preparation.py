@@ -20,11 +20,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ropewalk.core.errors import InputError, OutputError, RopewalkError
+from ropewalk.core.errors import InputError, RopewalkError
 from ropewalk.core.output import check_out, say_removed
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import full_disk_is_told, write_atomic
 from ropewalk.data.assembly import LEFT_OUT, Settings, assembled
+from ropewalk.data.begun import begun, make
 from ropewalk.data.reading.records import LeftOut, Record, Source
 from ropewalk.data.shards import Shard, read_shards, write_shards
 from ropewalk.data.stream import CARD, KEPT, SHARDS
@@ -58,7 +59,7 @@ def prepare(
             "tokenizer": encoder.fingerprint(),
             "sources": [{"name": source.name, "files": source.fingerprint()} for source in sources],
         }
-    known = _known(folder, asked) if resume else None
+    known = begun(folder, asked, verb="data") if resume else None
     with _begun(folder, force=force, told=told) if known is None else full_disk_is_told(folder):
         field = next((name for source in sources if (name := getattr(source, "field", None))), None)
         card = {"verb": "data", "status": "running", "asked": asked, "prompt_loss": encoder.prompt_loss, "field": field}
@@ -96,46 +97,6 @@ def stop_at(broken: Sequence[LeftOut], count: int, max_broken: int) -> None:
         )
 
 
-def _known(folder: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The card of a folder that was begun with the same question. Raises `OutputError` where it was another one."""
-    path = folder / CARD
-    if not path.is_file():
-        return None
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        was = card["asked"]
-        old = {source["name"]: source["files"] for source in was["sources"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{path} is not the card of prepared data; give another --out") from error
-    for source in asked["sources"]:
-        change = changed(old.get(source["name"]), source["files"])
-        if change:
-            raise OutputError(f"{source['name']} is not what {folder} was begun with ({change}); start anew with --force")
-    differing = sorted(key for key in asked if key != "sources" and was.get(key) != asked[key])
-    differing += ["sources"] if list(old) != [source["name"] for source in asked["sources"]] else []
-    if differing:
-        raise OutputError(
-            f"{folder} was begun with other {' and '.join(differing)}; repeat the first command with --resume, or start "
-            "anew with --force"
-        )
-    return dict(card)
-
-
-def changed(was: list[dict[str, Any]] | None, now: list[dict[str, Any]]) -> str | None:
-    """What is different between two fingerprints of a source, in words."""
-    if was is None or was == now:
-        return None
-    before, after = ({file["file"]: file for file in files} for files in (was, now))
-    for word, names in (
-        ("gone", before.keys() - after.keys()),
-        ("new", after.keys() - before.keys()),
-        ("changed", {name for name in before.keys() & after.keys() if before[name] != after[name]}),
-    ):
-        if names:
-            return f"{min(names)} is {word}{f', and {len(names) - 1} more' if len(names) > 1 else ''}"
-    return "its files come in another order"
-
-
 @contextmanager
 def _begun(folder: Path, *, force: bool, told: Progress) -> Iterator[None]:
     """A fresh folder, taken away again where the input is refused and less than a shard is lost by it.
@@ -146,11 +107,7 @@ def _begun(folder: Path, *, force: bool, told: Progress) -> Iterator[None]:
     aside = folder.absolute().with_name(f".{folder.name}.old-{os.getpid()}")
     if force and folder.is_dir():
         folder.rename(aside)
-    try:
-        with full_disk_is_told(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
+    make(folder)
     try:
         yield
     except RopewalkError as error:

@@ -20,13 +20,14 @@ from ropewalk.core.errors import InputError, OutputError
 from ropewalk.core.output import check_out, remove
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import full_disk_is_told, write_atomic
+from ropewalk.data.begun import begun
+from ropewalk.data.begun import make as make_folder
 from ropewalk.data.making.contexts import Contexts
 from ropewalk.data.making.drafts import REFUSED, Drafts, Json
 from ropewalk.data.making.items import SCHEMA_VERSION, counted, judged, lines
 from ropewalk.data.making.settings import Settings, Writing
 from ropewalk.data.making.texts import Span, Texts
 from ropewalk.data.making.wording import Wordings
-from ropewalk.data.preparation import changed
 from ropewalk.data.reading.made import CARD, MESSAGES, VERB
 from ropewalk.data.reading.records import Message, Source, UnreadableError
 from ropewalk.data.tokens import Encoder
@@ -94,39 +95,11 @@ def _check(encoder: Encoder) -> None:
 
 def _begin(folder: Path, asked: Mapping[str, Any], *, force: bool, resume: bool, told: Progress) -> None:
     """A fresh folder, or the one that was begun with the same question. Raises `OutputError` where it was another one."""
-    if resume and (folder / CARD).is_file():
-        _check_same(folder, asked)
+    if resume and begun(folder, asked, verb=VERB, may_differ="--spans") is not None:
         return
     if force:
         remove(folder, told)
-    try:
-        with full_disk_is_told(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
-
-
-def _check_same(folder: Path, asked: Mapping[str, Any]) -> None:
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        verb, was = card["verb"], card["asked"]
-        old = {source["name"]: source["files"] for source in was["sources"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{folder / CARD} is not the card of a run; give another --out") from error
-    if verb != VERB:
-        raise OutputError(f"{folder} is the folder of a {verb} run; give another --out")
-    for source in asked["sources"]:
-        change = changed(old.get(source["name"]), source["files"])
-        if change:
-            raise OutputError(f"{source['name']} is not what {folder} was begun with ({change}); start anew with --force")
-    now = json.loads(json.dumps(asked))
-    flat = [{**{k: v for k, v in each.items() if k != "settings"}, **each.get("settings", {})} for each in (was, now)]
-    differing = sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))
-    if differing:
-        raise OutputError(
-            f"{folder} was begun with other {' and '.join(differing)}; repeat the first command with --resume (--spans may "
-            "differ), or start anew with --force"
-        )
+    make_folder(folder)
 
 
 def _drafts(folder: Path) -> list[Json]:
