@@ -1,6 +1,7 @@
 """The longest length: the line through a few measurements, a child under a limit, and the search with real steps."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,23 @@ def test_rows_that_cannot_fit_are_refused_with_those_that_would() -> None:
     check_fits({**config, "model_type": "gemma3_text"}, long, "cpu", bfloat16=False)
 
 
+class BothAtOnce:
+    """Real children. Where the length is known beforehand its step does not wait for the counting, most of which, as of the
+    step, is the start of a process that imports everything."""
+
+    def __init__(self, pool: ThreadPoolExecutor, window: int) -> None:
+        self.pool, self.window = pool, window
+
+    def __call__(self, command: Any, job: dict[str, Any], *, limit_bytes: int) -> Watched:
+        if job["kind"] == "count":
+            known = {key: value for key, value in job.items() if key != "depths"}
+            self.job = {**known, "kind": "step", "window": self.window, "settings": plain(SETTINGS)}
+            self.step = self.pool.submit(watch, command, self.job, limit_bytes=limit_bytes)
+            return watch(command, job, limit_bytes=limit_bytes)
+        assert job == self.job, "the step that is asked for is another one"
+        return self.step.result()
+
+
 @pytest.mark.slow
 def test_a_small_model_for_real(tmp_path: Path) -> None:
     """Counted, extrapolated from two and four layers to eight, confirmed by a real step in a process of its own."""
@@ -210,7 +228,9 @@ def test_a_small_model_for_real(tmp_path: Path) -> None:
         tmp_path / "mid", hidden_size=128, intermediate_size=352, num_hidden_layers=8, num_attention_heads=2,
         num_key_value_heads=1, head_dim=64, tie_word_embeddings=True,
     )  # fmt: skip
-    found = search(4 * GIGABYTE, source=source, wanted=2048, window=128).find()
+    with ThreadPoolExecutor(1) as pool:
+        run = BothAtOnce(pool, window=2048)
+        found = search(4 * GIGABYTE, source=source, wanted=2048, window=128, run=run).find()
     assert found.length == 2048
     assert found.confirmed_bytes is not None
     assert 0.7 < found.extrapolated_bytes / found.confirmed_bytes < 1.1
