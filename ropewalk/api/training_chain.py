@@ -270,6 +270,8 @@ def _told_link(link: Link, card: Card, out: Path, source: str | Path) -> dict[st
     """What the last folder says of a run before it: source, plan, data, steps, and which weights came of it."""
     from ropewalk.hosts import folder
     from ropewalk.hosts.folder.fingerprint import fingerprint
+    from ropewalk.tune.callbacks import steps_told
+    from ropewalk.tune.run import LOG
 
     return {
         "run": link.number,
@@ -278,7 +280,8 @@ def _told_link(link: Link, card: Card, out: Path, source: str | Path) -> dict[st
         "method": link.asked.method,
         "length": link.asked.settings.length,
         "recipe": link.asked.settings.recipe,
-        "steps": link.asked.settings.steps,
+        # Fewer than were asked for where a callback stopped it.
+        "steps": max((line["step"] for line in steps_told(out / LOG, link.asked.settings.steps)), default=0),
         "documents": link.documents,
         "card": card.hash,
         "fingerprint": fingerprint(folder.open_checkpoint(out)),

@@ -6,6 +6,7 @@ DIR/card.json  log.jsonl      what was asked, and a line for each step
     config.json, weights or adapter, tokenizer     at the end; then the card says done, and state/ goes
 """
 
+import dataclasses
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,8 +105,18 @@ class Job:
             trained, total = num_trained(learner)
             self.progress.say(f"{trained:,} of {total:,} parameters train")
             with self.progress.task("training") as shown:
-                self._train(learner, run, states, shown, attention)
-        self.processes.lead(lambda: self._finish(learner.model, run.path, start, upload))
+                step = self._train(learner, run, states, shown, attention)
+        if step < self.settings.steps:
+            self._say_stopped(run, step)
+        self.processes.lead(lambda: self._finish(learner.model, run.path, start, step, upload))
+
+    def _say_stopped(self, run: Run, step: int) -> None:
+        """The card, too, says so: its configuration is what was asked for."""
+        words = f"a callback stopped the run after step {step} of {self.settings.steps}; what is written says {step}"
+        self.progress.say(words)
+        finding = {"field": "tune", "severity": "note", "problem": words, "mend": ""}
+        if finding not in run.card.findings:
+            run.card.findings.append(finding)
 
     def _prepare(self, states: Path, start: Path, upload: hub.Upload | None) -> None:
         """Everything on disk that the training begins with."""
@@ -119,9 +130,9 @@ class Job:
         if upload is not None:
             upload.prepare()
 
-    def _finish(self, model: Any, out: Path, start: Path, upload: hub.Upload | None) -> None:
+    def _finish(self, model: Any, out: Path, start: Path, step: int, upload: hub.Upload | None) -> None:
         with self.progress.task("writing"):
-            self._write(model, out, start)
+            self._write(model, out, start, step)
         if upload is not None:
             # Before the states go: where the hub is not reached, --resume comes back to this place.
             with self.progress.task(f"uploading to {upload.repository}"):
@@ -133,7 +144,8 @@ class Job:
             four_bits=self.settings.recipe == "qlora",
         )  # fmt: skip
 
-    def _train(self, learner: Learner, run: Run, states: Path, shown: Progress, attention: StageAttention) -> None:
+    def _train(self, learner: Learner, run: Run, states: Path, shown: Progress, attention: StageAttention) -> int:
+        """The steps that were made, fewer than the settings' where a callback stopped the run."""
         settings = self.settings
         newest = state.latest(states)
         if self.processes.first:
@@ -153,7 +165,7 @@ class Job:
             metric=getattr(self.scorer, "metric", "loss"), callbacks=[attention, *self.callbacks],
         )  # fmt: skip
         with accumulation_in_order():
-            tuner.go()
+            return tuner.go()
 
     def _validate(self) -> Callable[[nn.Module, int], dict[str, float]] | None:
         scorer = self.scorer
@@ -169,11 +181,12 @@ class Job:
 
         return validate
 
-    def _write(self, model: Any, out: Path, start: Path) -> None:
+    def _write(self, model: Any, out: Path, start: Path, step: int) -> None:
         adapter = self.settings.recipe != "full" and not self.merge
         plain = self._merged(model, start) if self.merge and self.settings.recipe != "full" else model
-        tuning = {"steps": self.settings.steps, "recipe": self.settings.recipe, "attention": self.settings.attention,
-                  "positions": self.settings.positions, "stages": self.settings.to_dict()["stages"]}  # fmt: skip
+        stages = [dataclasses.asdict(stage) for stage in self.settings.reached(step)]
+        tuning = {"steps": step, "recipe": self.settings.recipe, "attention": self.settings.attention,
+                  "positions": self.settings.positions, "stages": stages}  # fmt: skip
 
         def save(stage: Path) -> None:
             plain.save_pretrained(stage, safe_serialization=True)

@@ -162,6 +162,15 @@ class Settings:
         """Optimizer steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
+    def reached(self, step: int) -> tuple[Stage, ...]:
+        """The stages that a run came to which ended after `step`, the last one as far as it went."""
+        found: list[Stage] = []
+        for stage in self.stages:
+            left = step - sum(one.steps for one in found)
+            if left > 0:
+                found.append(Stage(window=stage.window, steps=min(left, stage.steps)))
+        return tuple(found)
+
     def to_dict(self) -> dict[str, Any]:
         """In JSON types: what a card holds."""
         return {**dataclasses.asdict(self), "stages": [dataclasses.asdict(stage) for stage in self.stages]}

@@ -68,14 +68,14 @@ class Tuner(Trainer):  # type: ignore[misc]
             added = self.callback_handler.callbacks[-1]
             added.on_init_end(self.args, self.state, self.control, model=self.callback_handler.model)
 
-    def go(self) -> None:
-        """Trains to the end, from the newest state where there is one. Raises `InputError` for other processes than those
-        the state was written by."""
+    def go(self) -> int:
+        """Trains to the end, from the newest state where there is one; the steps by then, fewer than were asked for where a
+        callback stopped it. Raises `InputError` for other processes than those the state was written by."""
         newest = state.latest(self.states)
         content = None if newest is None else state.read(newest)
         if newest is None or content is None:
             self.train()
-            return
+            return int(self.state.global_step)
         if content["processes"] != self.args.world_size:
             raise InputError(
                 f"the run was begun by {content['processes']} processes, and this is one of {self.args.world_size}; "
@@ -84,8 +84,9 @@ class Tuner(Trainer):  # type: ignore[misc]
         if content["finished"]:
             # Killed between the last step and the writing of the result.
             state.load_parameters(newest, self.model)
-            return
+            return int(content["step"])
         self.train(resume_from_checkpoint=str(newest))
+        return int(self.state.global_step)
 
     # --- the loss -------------------------------------------------------------------------------------------------------
 

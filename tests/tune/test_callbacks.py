@@ -176,6 +176,30 @@ def test_early_stopping_counts_on_after_a_kill(tune: Tune, tmp_path: Path) -> No
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
 
 
+def told(out: Path) -> dict[str, Any]:
+    """What a folder says of the run that wrote it."""
+    from ropewalk.engines.transformers import block
+
+    found = block.find(json.loads((out / "config.json").read_text()))
+    assert found is not None
+    (run,) = block.runs(found["steps"][-1])
+    return dict(run)
+
+
+def test_what_was_stopped_early_says_the_steps_it_made(
+    tune: Tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rising.calls = 0  # type: ignore[attr-defined]
+    out, given = tmp_path / "out", {**STOPPING, "steps": None, "window": None, "stages": [(24, 2), (48, 3), (24, 3)]}
+    card = tune(out, callbacks=[EarlyStoppingCallback(early_stopping_patience=3)], **given)
+    assert told(out)["steps"] == 4
+    assert told(out)["stages"] == [{"window": 24, "steps": 2}, {"window": 48, "steps": 2}]
+    words = "a callback stopped the run after step 4 of 8"
+    assert words in capsys.readouterr().err
+    assert [finding["problem"].startswith(words) for finding in card.findings][-1:] == [True]
+    assert card.config["stages"] == [{"window": w, "steps": s} for w, s in given["stages"]]
+
+
 def test_a_run_that_was_stopped_early_and_killed_while_writing_does_not_train_on(
     tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +213,9 @@ def test_a_run_that_was_stopped_early_and_killed_while_writing_does_not_train_on
             tune(out, callbacks=[stopping], **STOPPING)
     tune(out, callbacks=[EarlyStoppingCallback(early_stopping_patience=2)], resume=True, **STOPPING)
     assert validated(out) == [1, 2, 3]
+    assert told(out)["steps"] == 3
+    card = json.loads((out / "card.json").read_text())
+    assert len([one for one in card["findings"] if "after step 3 of 9" in one["problem"]]) == 1
 
 
 # --- arguments that are passed on ----------------------------------------------------------------------------------------
