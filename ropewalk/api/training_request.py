@@ -8,6 +8,7 @@ Whoever asks for the method that a source was tuned by means the paper's transfe
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def request(
     folder.check_start(checkpoint, plan, length=tokens, geometry=start)
     notes += _notes(chosen, stretched=plan is not None or reads.lineage == "runtime")
     target = live.choose_device(device)
-    _check_machine(chosen, start, target.type)
+    _check_machine(chosen, start, target)
     half = _bfloat16(dtype, target)
     check_fits(checkpoint.config, chosen, target, bfloat16=half)
     made = Request(
@@ -286,9 +287,12 @@ def _unplanned(method: Any, lineage: Any, *, freeze: bool) -> list[str]:
     return [] if method is not None else [f"{name} does nothing without a method, which it is about" for name in said]
 
 
-def _check_machine(settings: Any, found: Geometry, device: str) -> None:
+def _check_machine(settings: Any, found: Geometry, device: Any) -> None:
     """What shows only with the model or the device, before anything is made."""
-    if settings.offload and device == "cpu":
+    from ropewalk.tune.arguments import check_device
+
+    check_device(device, num_processes=int(os.environ.get("WORLD_SIZE", "1")))
+    if settings.offload and device.type == "cpu":
         raise InputError("activations are offloaded from a device, and this trains on the processor; leave --offload out")
     longest = max(stage.window for stage in settings.stages)
     narrow = [group for group in found.groups if group.window is not None and group.window < longest]

@@ -4,6 +4,9 @@ Every argument of the installed transformers is in one of three lists: passed on
 libraries), owned by a setting of ours (batch, steps, rate), or not served (what our state in safetensors cannot bring back,
 or what would take the place of our loss). The last two are refused by name, since the last writer of an argument would
 otherwise win in silence. An argument that no list knows is refused as well: it is newer than what was tried.
+
+A process trains on one device, the first that it sees. transformers would put a model on all of them (`nn.DataParallel`),
+with as many times the rows of a pass, which are not the rows that a run counts; several devices are several processes.
 """
 
 import dataclasses
@@ -13,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from ropewalk.core.errors import InputError, near
@@ -68,6 +72,35 @@ NOT_SERVED = {
     "document ids are read while running, which breaks the graph",
 }  # fmt: skip
 """An argument, and why it is not taken."""
+
+
+class OneDevice(TrainingArguments):  # type: ignore[misc]
+    """Trainer's arguments for a process that trains on one device, however many it sees."""
+
+    @property
+    def n_gpu(self) -> int:
+        """At most one: from two on Trainer would take `nn.DataParallel`."""
+        return min(1, int(super().n_gpu))
+
+
+def check_device(device: torch.device, *, num_processes: int = 1) -> None:
+    """Raises `InputError` for a device that Trainer would not train on."""
+    if not device.index:
+        return
+    if num_processes > 1:
+        raise InputError(
+            f"each of {num_processes} processes takes a device of its own, got {device}; say --device {device.type}"
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    name = visible[device.index] if device.index < len(visible) else device.index
+    first = f"set CUDA_VISIBLE_DEVICES={name} and say" if device.type == "cuda" else "say"
+    raise InputError(f"training takes the first device that a process sees, got {device}; {first} --device {device.type}")
+
+
+def left_idle(device: torch.device, *, num_processes: int) -> str | None:
+    """What there is to say where a process sees devices that it does not train on."""
+    seen = torch.cuda.device_count() if device.type == "cuda" and num_processes == 1 else 1
+    return None if seen < 2 else f"{seen} devices are visible and one process trains on the first; torchrun starts several"
 
 
 def check_extra(extra: Mapping[str, Any]) -> None:
@@ -156,7 +189,7 @@ def arguments(
         **_direction(passed),
         **{name: value for name, value in passed.items() if name not in HUB},
     }
-    return TrainingArguments(**chosen)
+    return OneDevice(**chosen)
 
 
 def _direction(passed: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ropewalk.core.run import Run
 from ropewalk.hosts import folder, live
 from ropewalk.hosts.watched import out_of_memory
 from ropewalk.tune import checkpointing, faults, hub, state
-from ropewalk.tune.arguments import arguments
+from ropewalk.tune.arguments import arguments, left_idle
 from ropewalk.tune.attention import StageAttention
 from ropewalk.tune.batches import RunRows, Stream
 from ropewalk.tune.callbacks import steps_told
@@ -104,6 +104,8 @@ class Job:
             learner = dressed(model, self.settings)
             trained, total = num_trained(learner)
             self.progress.say(f"{trained:,} of {total:,} parameters train")
+            if (words := left_idle(self.device, num_processes=self.processes.count)) is not None:
+                self.progress.say(words)
             with self.progress.task("training") as shown:
                 step = self._train(learner, run, states, shown, attention)
         if step < self.settings.steps:
