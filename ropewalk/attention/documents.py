@@ -15,7 +15,7 @@ Ends = tuple[int, ...]
 
 
 class EndsOfBatch:
-    """The ends of the batch asked for last, kept while its tensors live unchanged."""
+    """The ends of the batch asked for last, kept while its tensors live unchanged, where these can tell."""
 
     def __init__(self) -> None:
         self._kept: tuple[list[tuple[weakref.ref[Tensor], int]], list[Ends]] | None = None
@@ -25,6 +25,9 @@ class EndsOfBatch:
         given = [tensor for tensor in (document_ids, real) if tensor is not None]
         if not given:
             return [(length,)] * num_rows
+        if any(tensor.is_inference() for tensor in given):
+            # Made under torch.inference_mode(), these count no versions, so a change in place would not show.
+            return ends_of(document_ids, real, num_rows=num_rows, length=length)
         kept = self._kept
         if kept is not None and len(kept[0]) == len(given):
             same = (ref() is one and version == one._version for (ref, version), one in zip(kept[0], given, strict=True))

@@ -109,6 +109,20 @@ def test_ids_that_change_in_place_are_read_anew(model: Any) -> None:
     assert not close(first, second)
 
 
+def test_ids_and_masks_that_are_made_in_inference_mode(model: Any) -> None:
+    """Such tensors have no version counter, by which a change in place is seen."""
+    row, real, where = ids(1, 8), torch.ones(1, 8, dtype=torch.int64), documents([3, 5])
+    real[0, 6:] = 0
+    with put_on(model):
+        padded, packed = model(row, attention_mask=real).logits, model(row, document_ids=where, use_cache=False).logits
+        with torch.inference_mode():
+            assert close(model(row, attention_mask=real.clone()).logits, padded)
+            changed = where.clone()
+            assert close(model(row, document_ids=changed, use_cache=False).logits, packed)
+            changed[:] = 0
+            assert not close(model(row, document_ids=changed, use_cache=False).logits, packed)
+
+
 def test_values_narrower_than_keys() -> None:
     """Multi-head latent attention: keys of 12 dimensions, values of 8."""
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
