@@ -13,6 +13,8 @@ OWN = (
     "allow_short", "field",
 )  # fmt: skip
 """Options that a preset may say too, beside the settings of a training."""
+MERGES = ("source", "out", "merge", "dtype", "force", "json", "verb")
+"""What merging an adapter folder looks at."""
 
 
 def add_tune(verbs: Any) -> None:
@@ -115,7 +117,7 @@ def _group(text: str) -> int | float:
 def run_tune(args: argparse.Namespace) -> int:
     """`ropewalk tune SOURCE --data PATHS --length N --method M --recipe R --steps K --out DIR`."""
     from ropewalk.api.training_request import options_of
-    from ropewalk.api.tuning import held_out, merge, tune
+    from ropewalk.api.tuning import held_out, tune
     from ropewalk.core.errors import InputError
     from ropewalk.core.output import check_kept
     from ropewalk.core.plan import parse_length
@@ -132,7 +134,7 @@ def run_tune(args: argparse.Namespace) -> int:
                 f"tune needs {name}; as in ropewalk tune SOURCE --data BOOKS --length 16k --steps 400 --out DIR"
             )
     if args.merge and args.data is None and args.steps is None and args.preset is None:
-        return _merged(args, merge(args.source, args.out, force=args.force, dtype=args.dtype or "float32"))
+        return _merged(args)
     if args.validate is None and (args.validate_lengths or args.validate_every):
         raise InputError("--validate-lengths and --validate-every are of held-out texts; give these with --validate FILE")
     if not args.resume:
@@ -198,7 +200,18 @@ def _presets(args: argparse.Namespace) -> int:
     return 0
 
 
-def _merged(args: argparse.Namespace, path: Any) -> int:
+def _merged(args: argparse.Namespace) -> int:
+    """`ropewalk tune ADAPTER --merge --out NEW`."""
+    from ropewalk.api.tuning import merge
+    from ropewalk.core.errors import InputError
+
+    for name, value in vars(args).items():
+        if name not in MERGES and value is not None and value is not False:
+            raise InputError(
+                f"--merge with nothing to train takes --out, --dtype, --force and --json, got --{name.replace('_', '-')}; "
+                "leave it out, or train with --data, --length and --steps"
+            )
+    path = merge(args.source, args.out, force=args.force, dtype=args.dtype or "float32")
     if args.json:
         return print_json({"out": str(path)})
     print(path, file=sys.stdout)

@@ -136,6 +136,17 @@ def test_what_cannot_run_is_one_sentence_and_leaves_nothing(
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    "given", [("--rank", "4"), ("--seed", "0"), ("--resume",), ("--length", "256"), ("--validate-every", "2"), ("--freeze",)]
+)
+def test_a_merge_alone_takes_no_word_about_training(
+    given: tuple[str, ...], tied: Path, tmp_path: Path, command: Command
+) -> None:
+    said = command("tune", tied, "--merge", *given, "--out", tmp_path / "out")
+    assert said.refused("nothing to train", f"got {given[0]};", "leave it out, or train")
+    assert not (tmp_path / "out").exists()
+
+
 def test_settings_that_do_nothing_are_said(tied: Path, texts: Path, tmp_path: Path, command: Command) -> None:
     said = command(
         "tune", tied, "--data", texts, "--length", "256", "--method", "yarn", "--out", tmp_path / "out", *SMALL[:-1], "1",
