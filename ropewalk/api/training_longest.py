@@ -80,7 +80,8 @@ def told(found: "Longest") -> str:
 def check_found(found: "Longest") -> None:
     """Raises `MachineError` where no row fits at all."""
     if not found.length:
+        from ropewalk.tune.longest import advice
+
         raise MachineError(
-            f"no row fits into {found.limit_bytes / GIGABYTE:.1f} GB; give more --memory, a recipe that trains less, such "
-            "as --recipe longlora, or a smaller --batch-size"
+            f"no row fits into {found.limit_bytes / GIGABYTE:.1f} GB; {advice(found.recipe, 'a smaller --batch-size')}"
         )

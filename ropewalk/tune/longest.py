@@ -11,8 +11,12 @@ Counting is exact and small; what an allocator adds, and the process itself, are
 added; the rest shows in the step that confirms, under the limit, with the model's own weights. Where that one does not fit,
 the next is shorter by what it was too much.
 
-Given up: rows so short that the head's chunk of logits is the peak, of which the line says too little (the real step finds
-it); rows of several documents, whose largest has what counts; models whose layers differ in size; several devices.
+Nothing longer is measured than `LONGEST_ROW`, nor than what is asked for; at the latter the line is then measured in
+tokens, and extrapolated in depth alone.
+
+Given up: rows so short that the head's chunk of logits is the peak, of which the line says too little, and narrow models, in
+which it still is at `LONGEST_ROW` (the real step finds both); rows of several documents, whose largest has what counts;
+models whose layers differ in size; several devices.
 """
 
 import math
@@ -32,7 +36,8 @@ from ropewalk.hosts.watched import Watched, watch
 COMMAND = (sys.executable, "-m", "ropewalk.tune.measured")
 WINDOW = 1024
 """Where measuring begins, tokens of a row."""
-LONGEST_WINDOW = 32 * 1024
+LONGEST_ROW = 32 * 1024
+"""The longest row of a few layers."""
 STEP = 1024
 """Lengths are multiples of it, or of 16 where none fits."""
 LEAST = 4 * GIGABYTE
@@ -111,6 +116,12 @@ def period(types: Sequence[str], every: int) -> int:
     return both if both > 1 else 2
 
 
+def advice(recipe: str, other: str | None = None) -> str:
+    """What to give where a training takes too much; a recipe that trains less only to who trains all weights."""
+    less = "a recipe that trains less, such as --recipe longlora" if recipe == "full" else None
+    return "give " + ", or ".join(words for words in ("more --memory", less, other) if words is not None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Longest:
     """What was found."""
@@ -130,6 +141,7 @@ class Longest:
     wanted: int | None
     points: tuple[Point, ...]
     tried: tuple[dict[str, Any], ...]
+    recipe: str
 
     @property
     def missed(self) -> bool:
@@ -198,7 +210,7 @@ class Search:
             bytes_per_token=line.bytes_per_token,
             seconds=None if done is None else float(done.answer["measured"][0]["seconds"]),
             about_seconds=seconds_of(points, self.num_layers, length * rows, rows), wanted=self.wanted,
-            points=tuple(points), tried=tuple(tried),
+            points=tuple(points), tried=tuple(tried), recipe=str(self.settings["recipe"]),
         )  # fmt: skip
 
     def _longest(self, line: Line, limit: int, rows: int) -> int:
@@ -214,7 +226,7 @@ class Search:
         settings = {**self.settings, "accumulate": 2}
         with self.progress.task("measuring a few layers"):
             done = self._child("count", settings=settings, depths=[few, 2 * few], window=self.window)
-        self._check(done, "measuring a few layers")
+        self._check(done, "measuring a few layers", self._limit("count"))
         found = done.answer["measured"]
         kept = {one["tokens"] for one in found if one["num_layers"] > few}
         points = [
@@ -231,7 +243,7 @@ class Search:
         with self.progress.task(f"one step of {length} tokens"):
             done = self._child("step", settings=self.settings, window=length)
         if not done.fits and not done.too_large:
-            self._check(done, f"a step of {length} tokens")
+            self._check(done, f"a step of {length} tokens", self._limit("step"))
         return done
 
     def _bytes(self, done: Watched) -> int:
@@ -243,19 +255,24 @@ class Search:
     def _child(self, kind: str, **more: Any) -> Watched:
         job = {
             "kind": kind, "source": str(self.source), "device": self.device, "bfloat16": self.bfloat16,
-            "longest_window": LONGEST_WINDOW, **more,
+            "longest_row": LONGEST_ROW if self.wanted is None else min(LONGEST_ROW, self.wanted), **more,
         }  # fmt: skip
         # Of a GPU the limit is in the job: resident memory is not what it runs out of.
-        limit = max(self.limit_bytes, LEAST if kind == "count" else 0) if not self.device.startswith("cuda") else 2**62
-        return self.run(COMMAND, {**job, "limit_bytes": self.limit_bytes}, limit_bytes=limit)
+        watched = 2**62 if self.device.startswith("cuda") else self._limit(kind)
+        return self.run(COMMAND, {**job, "limit_bytes": self.limit_bytes}, limit_bytes=watched)
 
-    def _check(self, done: Watched, what: str) -> None:
+    def _limit(self, kind: str) -> int:
+        """What a child may take."""
+        return max(self.limit_bytes, LEAST) if kind == "count" and not self.device.startswith("cuda") else self.limit_bytes
+
+    def _check(self, done: Watched, what: str, limit: int) -> None:
         if done.fits:
             return
         if done.too_large:
-            raise MachineError(
-                f"{what} took more than {self.limit_bytes / GIGABYTE:.1f} GB; give more --memory, or a recipe that trains "
-                "less, such as --recipe longlora"
-            )
+            # The allocator, or the system, may have had no more before the limit was reached.
+            reached = done.ended == "limit" or (done.ended == "memory" and self.device.startswith("cuda"))
+            much = f"more than {limit / GIGABYTE:.1f} GB" if reached else "more memory than there is"
+            recipe, rows = str(self.settings["recipe"]), int(self.settings["batch_size"])
+            raise MachineError(f"{what} took {much}; {advice(recipe, 'a smaller --batch-size' if rows > 1 else None)}")
         said = str(done.answer.get("error") or done.words.strip().rpartition("\n")[2] or "it said nothing")
         raise MachineError(f"{what} failed: {said}")

@@ -153,11 +153,11 @@ def checkpoint_layers(path: Path) -> int:
 
 def counts(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Two depths and two lengths. Rows are so long that a layer's work is the peak, not the head's chunk of logits: from
-    where arithmetic puts that, longer until the bytes of a token are constant."""
+    where arithmetic puts that, longer until the bytes of a token are constant, as far as rows are to be measured."""
     few, more = job["depths"]
     found: list[dict[str, Any]] = []
     window = first_window(job)
-    while not found or (not even(found[-3:]) and window < job["longest_window"]):
+    while not found or (not even(found[-3:]) and 4 * window <= job["longest_row"]):
         window = window if not found else 2 * window
         lengths = (window, 3 * window // 2, 2 * window)
         found += [measured(job, num_layers=few, window=one, counted=True) for one in lengths]
@@ -167,12 +167,16 @@ def counts(job: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def first_window(job: Mapping[str, Any]) -> int:
     """Where a layer's work passes three chunks of logits: it grows by some 80 h bytes a token more than the head's in
-    float32, by half of that under autocast (`ropewalk.core.budget` has both). Four fifths are taken: better late."""
+    float32, by half of that under autocast (`ropewalk.core.budget` has both). Four fifths are taken: better late.
+
+    For a narrow model with many words that is longer than anybody trains; twice it is at most the longest row to measure.
+    """
     text = AutoConfig.from_pretrained(job["source"], trust_remote_code=False).get_text_config(decoder=True)
     least, hidden, vocabulary = int(job["window"]), int(text.hidden_size), int(text.vocab_size)
     by_token = (32 if job["bfloat16"] else 64) * hidden
     chunk = min(CHUNK_BYTES, 4 * least * vocabulary)
-    return max(least, math.ceil(3 * chunk / by_token / 256) * 256)
+    enough = max(least, math.ceil(3 * chunk / by_token / 256) * 256)
+    return max(SHORT, min(enough, int(job["longest_row"]) // 32 * 16))
 
 
 def even(three: list[dict[str, Any]], share: float = 0.02) -> bool:

@@ -1,7 +1,9 @@
 """The longest length: the line through a few measurements, a child under a limit, and the search with real steps."""
 
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,8 @@ from ropewalk.core.budget import GIGABYTE, Sizes, Training, budget
 from ropewalk.core.errors import InputError, LengthError, MachineError
 from ropewalk.core.progress import Progress
 from ropewalk.hosts.watched import Watched, out_of_memory, watch
-from ropewalk.tune.longest import Line, Point, Search, line_of, period, seconds_of
-from ropewalk.tune.measured import plain
+from ropewalk.tune.longest import LONGEST_ROW, Line, Point, Search, line_of, period, seconds_of
+from ropewalk.tune.measured import first_window, plain
 from ropewalk.tune.settings import Settings, Stage
 
 MODEL: dict[str, Any] = {"hidden": 576, "intermediate": 1536, "num_heads": 9, "query": 576, "key": 192,
@@ -170,11 +172,58 @@ def test_nothing_longer_than_asked_for_is_tried() -> None:
     assert search(limit, wanted=40_000, confirm=False, run=fake(holds=limit)).find().missed
 
 
+def test_a_few_layers_are_measured_on_rows_that_somebody_trains(tmp_path: Path) -> None:
+    """Narrow models with many words would need longer ones before a layer's work is the peak."""
+    config = {"model_type": "llama", "num_hidden_layers": 4, "num_attention_heads": 2, "vocab_size": 49152}
+    job = {"source": str(tmp_path), "window": 1024, "bfloat16": False}
+
+    def first(hidden: int, longest_row: int) -> int:
+        (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": hidden}))
+        return first_window({**job, "longest_row": longest_row})
+
+    assert first(32, LONGEST_ROW) == LONGEST_ROW // 2
+    assert [first(32, row) for row in (4096, 100, 20)] == [2048, 48, 16]
+    assert first(576, LONGEST_ROW) == 5632
+
+
+@pytest.mark.parametrize(("wanted", "row"), [(None, LONGEST_ROW), (4096, 4096), (2**20, LONGEST_ROW)])
+def test_nothing_longer_than_asked_for_is_measured(wanted: int | None, row: int) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def run(command: Any, job: dict[str, Any], *, limit_bytes: int) -> Watched:
+        asked.append(job)
+        return fake(holds=0)(command, job, limit_bytes=limit_bytes)
+
+    search(2**34, wanted=wanted, confirm=False, run=run).find()
+    assert [job["longest_row"] for job in asked] == [row]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"recipe": "full"}, "give more --memory, or a recipe that trains less, such as --recipe longlora"),
+        ({"recipe": "longlora"}, "give more --memory"),
+        ({"recipe": "longlora", "batch_size": 2}, "give more --memory, or a smaller --batch-size"),
+    ],
+)  # fmt: skip
+def test_what_counting_took_is_held_against_its_own_limit(changes: dict[str, Any], words: str) -> None:
+    """Which is not below 4 GB, whatever --memory says; and nobody is told to take the recipe that was asked for."""
+
+    def run(command: Any, job: dict[str, Any], *, limit_bytes: int) -> Watched:
+        return Watched(ended="limit", answer={}, peak_bytes=limit_bytes + 1, seconds=1.0, words="")
+
+    with pytest.raises(MachineError) as raised:
+        search(2 * GIGABYTE, settings={**plain(SETTINGS), **changes}, run=run).find()
+    assert str(raised.value) == f"measuring a few layers took more than 4.0 GB; {words}"
+
+
 def test_nothing_fits() -> None:
     found = search(8000, run=fake(holds=0)).find()
     assert found.length == 0
-    with pytest.raises(MachineError, match=r"no row fits into .* give more --memory"):
+    with pytest.raises(MachineError, match=r"no row fits into .* give more --memory, or .* longlora, or a smaller"):
         check_found(found)
+    with pytest.raises(MachineError, match=r"GB; give more --memory, or a smaller --batch-size$"):
+        check_found(replace(found, recipe="longlora"))
 
 
 def test_a_line_needs_what_its_parts_say() -> None:

@@ -161,7 +161,7 @@ def counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
         assert kind == "count"
         what = json.dumps(job, sort_keys=True)
         if what not in known:
-            job |= {"source": str(search.source), "device": "cpu", "bfloat16": False, "longest_window": 1024, "window": 64}
+            job |= {"source": str(search.source), "device": "cpu", "bfloat16": False, "longest_row": 2048, "window": 64}
             counted = measured.counts({**job, "limit_bytes": search.limit_bytes})
             # This process holds what other tests left in it.
             found = [{**one, "runtime_bytes": 2**28} for one in counted]
