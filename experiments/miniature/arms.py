@@ -112,16 +112,22 @@ def stretched(sizes: Sizes) -> Table:
 
 
 def steps(sizes: Sizes) -> Table:
-    """Steps that PI and YaRN need."""
-    lines = tuple(of(sizes, m, length) for length in sizes.lengths for m in ("pi", "yarn"))
-    arms = tuple((f"{m} {length:,}", tuned(sizes, m, length)) for length in sizes.lengths for m in ("pi", "yarn"))
+    """Steps that PI and YaRN need; at the shorter length PI is given four times as many, to see where it gets to."""
+    short, long = sizes.lengths
+    many = 4 * sizes.tune_steps
+    slow = {short: tuned(sizes, "pi", short, steps=many), long: tuned(sizes, "pi", long)}
+    lines = [of(sizes, m, length) for length in sizes.lengths for m in ("pi", "yarn")]
+    # Four times the steps have no cropping tuned as long beside them.
+    lines.insert(1, Line(label=f"pi, {many} steps", cell=Reading(arm=slow[short]), length=short))
+    arms = [pair for n, arm in slow.items() for pair in ((f"pi {n:,}", arm), (f"yarn {n:,}", tuned(sizes, "yarn", n)))]
     return Table(
         id="steps", title="Steps and tokens to equal NLL",
         asks="How many steps PI and YaRN need to one NLL, on documents that are in neither split: both to their first "
-        "crossing of the same target. A step has the same tokens for both, so tokens go as steps do. *PI's end* is the mean "
-        "of its last validations, *way* what lies between its untrained plan and that. "
+        "crossing of the same target. A step has the same tokens for both, so tokens go as steps do. An *end* is the mean "
+        "of the last validations, a *way* what lies between the untrained plan and that. PI is trained "
+        f"{many} steps for {short:,} and {sizes.tune_steps} for {long:,}, YaRN {sizes.tune_steps}. "
         "Ratios are averaged over seeds as logarithms; where a seed has no steps on either side there is none.",
-        lines=lines, columns=("beyond",), published=PUBLISHED["steps"], curves=arms,
+        lines=tuple(lines), columns=("beyond",), published=PUBLISHED["steps"], curves=tuple(arms),
     )  # fmt: skip
 
 

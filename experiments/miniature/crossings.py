@@ -1,6 +1,6 @@
 """Steps to equal NLL: when each of two trainings first reaches one target, by one rule for both.
 
-A target is a share of the way that the slower method goes, from its untrained plan to where it ends, the mean of its last
+A target is a share of the way that one of the two goes, from its untrained plan to where it ends, the mean of its last
 validations. Both are counted to their first crossing of it, by straight lines between validations, so a curve that is flat
 at its end, or equal to the other, gives 1.00 and no more. One that is at a target before training has no steps there, and
 one that never comes has none either: both are told in words, and no ratio is made of the seeds that are left.
@@ -22,7 +22,11 @@ from experiments.miniature.intervals import Estimate, over_seeds
 
 Curve = Sequence[tuple[int, float]]
 """(step, NLL) from step 0, the untrained plan, on."""
-SHARES = ((0.5, "half of PI's way"), (0.9, "nine tenths"), (1.0, "PI's end"))
+SHARES = (
+    (0, 0.5, "half of PI's way"), (0, 0.9, "nine tenths of it"), (0, 1.0, "PI's end"),
+    (1, 0.0, "YaRN untrained"), (1, 0.5, "half of YaRN's way"), (1, 1.0, "YaRN's end"),
+)  # fmt: skip
+"""Whose way (PI's is 0, YaRN's 1), what share of it, and its name."""
 NUM_LAST = 5
 """Validations whose mean is where a training ends: one alone is as noisy as the crossing that is asked for."""
 HEAD = "| to | target | NLL there | PI: steps, tokens | YaRN: steps, tokens | times fewer |"
@@ -34,9 +38,9 @@ def end(curve: Curve) -> float:
     return float(np.mean(trained[-min(NUM_LAST, max(1, len(trained) // 2)) :]))
 
 
-def targets(curve: Curve) -> list[float]:
-    """The NLL at each share of a training's way."""
-    return [curve[0][1] + share * (end(curve) - curve[0][1]) for share, _ in SHARES]
+def targets(pair: tuple[Curve, Curve]) -> list[float]:
+    """The NLL at each share of PI's way and of YaRN's."""
+    return [pair[side][0][1] + share * (end(pair[side]) - pair[side][0][1]) for side, share, _ in SHARES]
 
 
 def steps_to(curve: Curve, target: float) -> float:
@@ -69,15 +73,15 @@ def told(steps: Sequence[float], step_tokens: int) -> str:
     found = None if early or never else over_seeds(steps)
     if found:
         return f"{found.text('.1f')}, {found.value * step_tokens:,.0f}"
-    counts = ((early, "below before training"), (never, "never"))
+    counts = ((early, "there before training"), (never, "never"))
     return ", ".join(f"{words} in {count} of {len(steps)} seeds" for count, words in counts if count)
 
 
 def rows(length: str, pairs: Sequence[tuple[Curve, Curve]], step_tokens: int) -> list[str]:
     """The lines of one length: PI's curve and YaRN's of every seed, at each target."""
-    levels = [targets(slow) for slow, _ in pairs]
+    levels = [targets(pair) for pair in pairs]
     out = []
-    for index, (_, name) in enumerate(SHARES):
+    for index, (*_, name) in enumerate(SHARES):
         goals = [level[index] for level in levels]
         slow, fast = ([steps_to(pair[side], goal) for pair, goal in zip(pairs, goals, strict=True)] for side in (0, 1))
         level, fewer = over_seeds(goals), ratio(slow, fast)

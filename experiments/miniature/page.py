@@ -9,7 +9,7 @@ from experiments.miniature.cells import Cells
 from experiments.miniature.plots import pictures
 from experiments.miniature.published import PUBLISHED
 from experiments.miniature.smollm2 import TABLE
-from experiments.miniature.tables import begun, section
+from experiments.miniature.tables import begun, missing, section
 
 INTRODUCTION = """# The papers in miniature
 
@@ -31,7 +31,8 @@ the table's length, *last half* its second half. *gain over cropping* is the NLL
 tokens, at least {least} tokens of context) minus the arm's, on the same tokens; tuned arms stand against tuned cropping.
 Brackets are 95% intervals over seeds (Student's t; differences paired in each seed); a document's mean is the unit within a
 seed. *other documents* is the interval over documents, seeds averaged. Where a claim is called open the interval holds 0,
-which with so few seeds says little. Many claims stand here and no interval is widened for their number.
+which with so few seeds says little. Many claims stand here and no interval is widened for their number. In the pictures a
+dashed line is an untuned plan and a band the range of the seeds.
 
 A model this small differs from those of the papers in more than size. Whether it has any use for text beyond {window}
 tokens is what the column *gain over cropping* says; where that is not above 0, the methods differ in damage, not in use.
@@ -58,11 +59,14 @@ def introduction(cells: Cells, seeds: tuple[int, ...]) -> str:
 
 
 def run_so_far(cells: Cells, seeds: tuple[int, ...]) -> list[str]:
-    """Which tables something was run of, and which not at all."""
-    ran = {name: begun(cells, seeds, make(cells.sizes)) for name, make in TABLES.items()}
-    ran["smollm2"] = (cells.out / "smollm2" / TABLE).is_file()
-    yes, no = ([f"`{name}`" for name, there in ran.items() if there is kind] for kind in (True, False))
-    return [f"Tables begun or run: {', '.join(yes) or 'none'}. Not run: {', '.join(no) or 'none'}.", ""]
+    """Which tables have all of their cells, which some, and which none of their own."""
+    kinds: dict[str, list[str]] = {"Run": [], "Begun": [], "Not run": []}
+    for name, make in TABLES.items():
+        table = make(cells.sizes)
+        kind = "Not run" if not begun(cells, seeds, table) else "Begun" if missing(cells, seeds, table) else "Run"
+        kinds[kind].append(f"`{name}`")
+    kinds["Run" if (cells.out / "smollm2" / TABLE).is_file() else "Not run"].append("`smollm2`")
+    return ["Tables. " + " ".join(f"{kind}: {', '.join(there) or 'none'}." for kind, there in kinds.items()), ""]
 
 
 def write(cells: Cells, seeds: tuple[int, ...], page: Path, images: Path) -> None:

@@ -55,7 +55,8 @@ def positions(cells: Cells, seeds: tuple[int, ...], table: Table, folder: Path) 
     axes.axvline(cells.sizes.window, color="grey", linestyle=":", linewidth=0.8)
     # What breaks down would flatten all the rest.
     middle = sorted(float(values.mean()) for _, values in found)[len(found) // 2]
-    axes.set_ylim(-0.4, max(0.6, min(3.0, 3 * middle)))
+    low = min(float(values.min()) for _, values in found)
+    axes.set_ylim(max(-0.4, min(-0.05, low - 0.05)), max(0.6, min(3.0, 3 * middle)))
     return _saved(figure, axes, folder / f"miniature-{table.id}.png")
 
 
