@@ -93,7 +93,7 @@ def _place(final: Path, *, resume: bool) -> Path:
 
 def _apart_merged(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The runs, all but the last with whole weights: the next one trains them."""
-    return [{**run, "merge": True} for run in runs[:-1]] + [dict(runs[-1])]
+    return [{**run, "merge": run.get("recipe", "full") != "full"} for run in runs[:-1]] + [dict(runs[-1])]
 
 
 # --- before the first step --------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def request(
     made = Request(
         source=source, checkpoint=checkpoint, settings=chosen, plan=plan, start=start, reads=reads, device=target,
         bfloat16=half, merge=merge,
-        notes=(*notes, *_unused(chosen, settings), *_unplanned(method, lineage, freeze=freeze)),
+        notes=(*notes, *_unused(chosen, settings, merge=merge), *_unplanned(method, lineage, freeze=freeze)),
         config={**chosen.to_dict(), "source": str(source), "merge": merge, "lineage": lineage, **(more or {})},
     )  # fmt: skip
     # What the data have to do with is checked again when they are read, which may take an hour.
@@ -231,7 +231,8 @@ def _planned(
     made = method if isinstance(method, Method) else find(method)
     notes: list[str] = []
     if lineage is None and carried is not None and reads.lineage == "trained" and carried["method"] == made.name:
-        if tokens == carried["length"] and dict(carried["options"]) == made.options():
+        if tokens == carried["length"]:
+            _check_same(carried, made)
             return None, reads, [f"the source was tuned by {made.name} for {tokens} tokens, and that plan is kept"]
         if tokens > carried["length"]:
             lineage = "runtime"
@@ -240,6 +241,18 @@ def _planned(
     plan, start = plan_to_write(source, made, length=tokens, lineage=lineage, freeze=freeze)
     check_frozen(plan)
     return plan, start, notes
+
+
+def _check_same(carried: Any, made: Method) -> None:
+    """Raises `InputError` where the method at the length that a source was tuned for is asked for with other options."""
+    was, now = dict(carried["options"]), made.options()
+    other = [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
+    if other:
+        old, new = (", ".join(f"{name}={options.get(name)}" for name in other) for options in (was, now))
+        raise InputError(
+            f"the source was tuned by {made.name} for {carried['length']} tokens with {old}, and {new} is asked for; give "
+            "--lineage runtime to train another plan from its origin, or leave these options as they were"
+        )
 
 
 def _check_kept(carried: Any, reads: Geometry, tokens: int) -> None:
@@ -265,8 +278,9 @@ def _notes(settings: Any, *, stretched: bool) -> list[str]:
     return notes
 
 
-def _unused(settings: Any, given: Mapping[str, Any]) -> list[str]:
+def _unused(settings: Any, given: Mapping[str, Any], *, merge: bool) -> list[str]:
     """Settings that were given and do nothing beside the others."""
+    given = {**given, "merge": True} if merge else given
     adapters = settings.recipe not in ("full", "prefix", "ia3")
     needed = {
         "chunks": (settings.positions == "pose", "positions pose"),
@@ -277,6 +291,7 @@ def _unused(settings: Any, given: Mapping[str, Any]) -> list[str]:
         "alpha": (adapters and settings.recipe not in ("vera", "oft"), "a recipe whose adapters have it, such as longlora"),
         "dropout": (adapters, "a recipe whose adapters have it, such as longlora"),
         "num_virtual_tokens": (settings.recipe == "prefix", "recipe prefix"),
+        "merge": (settings.recipe != "full", "a recipe that leaves an adapter; full writes whole weights anyway"),
     }
     return [f"{name} does nothing without {what}" for name, (used, what) in needed.items() if name in given and not used]
 

@@ -140,6 +140,11 @@ def _check_validation(beside: Beside) -> None:
         raise InputError(
             f"validations are a number of steps apart, got {beside.validate_every}; 0 validates at the end only"
         )
+    if beside.scorer is None and (beside.validate_lengths or beside.validate_every):
+        raise InputError(
+            "validate_lengths and validate_every are of a scorer, and there is none; give a function of a model and a length "
+            "as scorer, such as ropewalk.api.tuning.held_out makes, or leave them out"
+        )
 
 
 def check_together(asked: Request, streams: Sequence[Any], progress: Progress) -> None:

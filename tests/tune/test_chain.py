@@ -75,6 +75,8 @@ def test_the_card_names_every_run(tied: Path, unbroken: Path) -> None:
     assert sorted(card["plans"]) == ["run 1: yarn", "yarn"]
     assert [run["length"] for run in card["config"]["runs"]] == [128, 256]
     assert "from its origin, which read 64" in " ".join(finding["problem"] for finding in card["findings"])
+    # Whole weights between the runs are the chain's own word, and of all weights there is nothing to merge.
+    assert "merge" not in " ".join(finding["problem"] for finding in card["findings"])
     assert tempfile.gettempdir() not in json.dumps(card["config"]["runs"])
 
 

@@ -8,6 +8,7 @@ import pytest
 from command import Command
 from small import Tune
 
+from ropewalk.api.training_request import request
 from ropewalk.cli.longest import needs
 from ropewalk.core.errors import InputError
 from ropewalk.hosts.watched import Watched
@@ -66,6 +67,8 @@ def test_settings_that_cannot_be_meant(changes: dict[str, Any], words: str) -> N
         ({"arguments": {"report_to": ["wandb", "comet_ml"]}}, "tracker (wandb|comet_ml) is not installed"),
         ({"scorer": len, "validate_lengths": (64, 1)}, "at least 2"),
         ({"scorer": len, "validate_every": -1}, "got -1"),
+        ({"validate_every": 5}, "validate_every are of a scorer, and there is none"),
+        ({"validate_lengths": (64,)}, "validate_every are of a scorer, and there is none"),
     ],
 )
 def test_what_would_end_a_run_after_the_model_was_loaded(
@@ -76,6 +79,14 @@ def test_what_would_end_a_run_after_the_model_was_loaded(
     with pytest.raises(InputError, match=words):
         tune(tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("recipe", "idle"), [("full", True), ("lora", False)])
+def test_whole_weights_of_what_leaves_no_adapter_are_said_to_be_nothing_new(recipe: str, idle: bool, tied: Path) -> None:
+    made = request(
+        tied, length=256, method="yarn", steps=1, recipe=recipe, merge=True, device="cpu", dtype="float32"
+    )  # fmt: skip
+    assert any(note.startswith("merge does nothing without a recipe that leaves an adapter") for note in made.notes) is idle
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])

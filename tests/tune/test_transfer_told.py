@@ -9,6 +9,7 @@ from small import Tune
 
 import ropewalk
 from ropewalk.cli import main
+from ropewalk.core.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,17 @@ def test_inspect_extend_and_tune_say_where_they_plan_from(
     (line,) = [one["problem"] for one in card.findings if "its origin, which read 64" in one["problem"]]
     assert "with beta_fast=16" in line
     assert card.plans[next(iter(card.plans))]["factor"] == 4.0
+
+
+def test_the_same_length_with_other_options_is_a_plan_from_the_origin(tuned: Path, tune: Tune, tmp_path: Path) -> None:
+    asked = {"start": tuned, "steps": 1, "length": 128, "method": "yarn:beta_fast=16"}
+    with pytest.raises(InputError, match=r"with beta_fast=32.0, and beta_fast=16.0 is asked for; give --lineage runtime"):
+        tune(tmp_path / "out", **asked)
+    assert not (tmp_path / "out").exists()
+    card = tune(tmp_path / "out", lineage="runtime", **asked)
+    (plan,) = card.plans.values()
+    assert (plan["factor"], plan["options"]["beta_fast"]) == (2.0, 16.0)
+    assert ropewalk.geometry(tmp_path / "out").trained_length == 128
 
 
 def test_what_was_never_tuned_says_nothing(tied: Path, tmp_path: Path) -> None:
