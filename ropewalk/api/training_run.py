@@ -142,8 +142,8 @@ def _check_validation(beside: Beside) -> None:
         )
     if beside.scorer is None and (beside.validate_lengths or beside.validate_every):
         raise InputError(
-            "validate_lengths and validate_every are of a scorer, and there is none; give a function of a model and a length "
-            "as scorer, such as ropewalk.api.tuning.held_out makes, or leave them out"
+            "validate_lengths and validate_every are of a scorer, and there is none; give a function of a model and a "
+            "length as scorer, such as ropewalk.api.tuning.held_out makes, or leave them out"
         )
 
 
