@@ -18,7 +18,8 @@ TOKENIZING = ("tokenizers", "transformers")
 def data(
     paths: Sequence[str | Path] = (), *, tokenizer: str | Path, length: int | str, out: str | Path,
     datasets: Sequence[str] = (), window: int | str | None = None, field: str | None = None, include: Sequence[str] = (),
-    chat_template: str | Path | None = None, prompt_loss: bool = False, end: bool = True,
+    chat_template: str | Path | None = None, prompt_loss: bool = False, special_tokens: bool = False,
+    end: bool = True,
     mix: Mapping[str, float] | None = None, short_share: float | None = None, keep_short: float | None = None,
     min_beyond: float = 0.1, allow_short: bool = False, max_broken: int = 10, seed: int = 0,
     force: bool = False, resume: bool = False, progress: Progress | None = None,
@@ -65,6 +66,7 @@ def data(
         chat_template=chat_template_of(chat_template),
         prompt_loss=prompt_loss,
         end=end,
+        special_tokens=special_tokens,
     )
     versions = {name: version for name, version in provenance.versions().items() if name in TOKENIZING}
     return prepare(sources, encoder, settings, out, versions=versions, force=force, resume=resume, progress=progress)

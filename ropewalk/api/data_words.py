@@ -20,19 +20,30 @@ def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
             f"{card['all']['at_positions_beyond'][str(edge)]:.1%} at such positions; in the rows "
             f"{packed['at_positions_beyond'][str(edge)]:.1%}"
         )
-    found.append(_mix(card))
+    found += [_mix(card), *_over_limit(card)]
     if card["length"] <= card["window"]:
         found.append("the rows lie inside the old window: they extend it with pose or randomized positions only")
     found.append(
         f"{packed['num_rows']:,} rows of {card['length']:,} tokens, {packed['padding']:.1%} of it padding; "
         f"{packed['cut_documents']:,} documents are longer than a row and cut into several"
     )
-    return found + _left_out(sources, out)
+    return found + _spelled(card) + _left_out(sources, out)
 
 
 def taken(card: Mapping[str, Any], out: str | Path) -> list[str]:
     """The same in short, for a run that is to train on it: what is taken and what is left out."""
-    return [_mix(card), *_left_out(card["sources"], out)]
+    return [_mix(card), *_over_limit(card), *_spelled(card), *_left_out(card["sources"], out)]
+
+
+def _spelled(card: Mapping[str, Any]) -> list[str]:
+    """Special tokens that the user's own words spell, and what became of them."""
+    how = "are read as tokens" if card.get("special_tokens") else "stay text, and --special-tokens reads them as tokens"
+    return [
+        f"special tokens that documents of {said['name']} spell {how}: "
+        + ", ".join(f"{token} in {count:,}" for token, count in said["spelled"].items())
+        for said in card["sources"]
+        if said.get("spelled")
+    ]
 
 
 def rows(streams: Sequence[Any], settings: Any, *, num_processes: int = 1) -> list[str]:
@@ -59,6 +70,18 @@ def _mix(card: Mapping[str, Any]) -> str:
         + f"; {packed['short_share']:.1%} are in short documents (up to {packed['short_up_to']:,} tokens), "
         f"{packed['beyond_window']:.1%} at positions beyond the old window of {card['window']:,}"
     )
+
+
+def _over_limit(card: Mapping[str, Any]) -> list[str]:
+    """A line where the limit on short documents leaves out most of what there is."""
+    packed, total = card["packed"], card["all"]["num_tokens"]
+    over = packed.get("over_short_limit", 0)
+    if 2 * over <= total:
+        return []
+    return [
+        f"warning: {over:,} of {total:,} tokens are left out, because at most {packed['short_limit']:.0%} may be in short "
+        "documents and few are in long ones; --short-share 1 takes them all"
+    ]
 
 
 def _left_out(sources: list[dict[str, Any]], out: str | Path) -> list[str]:

@@ -8,7 +8,8 @@
 Every run is checked before the first begins, on a stand-in for the source that is not there yet: the configuration that the
 run before it will leave. A run has an optimizer, a schedule and a watch of its own.
 
-Rows of one kind go on from run to run: the second reads what the first has not.
+Rows of one kind go on from run to run: the second reads what the first has not. So the old window of every run, which says
+which documents are short, is that of the first source: with another one the mix of the same files would be another one.
 
 Given up: carrying an optimizer from one run into the next. Its state is of the parameters that train, which recipes and
 merges change, and AdamW's moments are new after 20 to 1,000 steps; a warm-up covers that.
@@ -27,6 +28,7 @@ from typing import Any
 from ropewalk.api.chain_changes import LINKS, finished_links, settle_changes
 from ropewalk.api.training_data import FOLDER, check_kept_data, is_prepared, prepared, streams_of
 from ropewalk.api.training_disk import check_disk
+from ropewalk.api.training_options import OF_THE_MIX, check_options
 from ropewalk.api.training_request import Request
 from ropewalk.api.training_run import Beside, asked_for, check_together, finished_card, run_one
 from ropewalk.core.errors import InputError, RopewalkError
@@ -113,7 +115,7 @@ def _checked(
     links: list[Link] = []
     for number, (said, one) in enumerate(zip(runs, asked, strict=True), 1):
         with _in_run(number, len(runs)), beside.progress.task(f"reading the data of run {number}"):
-            links.append(_with_data(number, said, one, links, rows, asked[0].checkpoint.path, beside, resume=resume))
+            links.append(_with_data(number, said, one, links, rows, asked[0], beside, resume=resume))
     return links
 
 
@@ -147,23 +149,26 @@ def _write_stand_in(asked: Request, out: Path) -> None:
 
 
 def _with_data(
-    number: int, said: Mapping[str, Any], asked: Request, before: Sequence[Link], rows: Path, tokenizer: Path,
+    number: int, said: Mapping[str, Any], asked: Request, before: Sequence[Link], rows: Path, first: Request,
     beside: Beside, *, resume: bool,
 ) -> Link:  # fmt: skip
-    """The run with its rows made. What an earlier run read is not tokenized again."""
+    """The run with its rows made, by tokenizer and old window of the first. What was tokenized for an earlier run is not
+    tokenized again."""
     given, options = said["data"], said.get("data_options", {})
+    check_options(given, options)
+    tokenizer, old_window = first.checkpoint.path, first.reads.window_length
     if callable(given) or is_prepared(given):
         made = given
     else:
         made = rows / str(number)
         _linked(number, given, options, before, rows)
         prepared(
-            given, tokenizer, asked.settings, asked.reads, made, options=options, resume=resume or made.is_dir(),
+            given, tokenizer, asked.settings, old_window, made, options=options, resume=resume or made.is_dir(),
             progress=beside.progress, chain=True,
         )  # fmt: skip
         options = {}
     found = streams_of(
-        made, tokenizer, asked.settings, asked.reads, options=options, progress=beside.progress, apart=asked.apart,
+        made, tokenizer, asked.settings, old_window, options=options, progress=beside.progress, apart=asked.apart,
         before=_read(before),
     )  # fmt: skip
     check_together(asked, found.streams, beside.progress)
@@ -186,8 +191,8 @@ def _linked(number: int, given: Any, options: Mapping[str, Any], before: Sequenc
     """Tokens of the same files, tokenized the same way for an earlier run, as links."""
     place = rows / str(number)
     for link in before:
-        was = {key: value for key, value in link.said.get("data_options", {}).items() if key != "allow_short"}
-        now = {key: value for key, value in options.items() if key != "allow_short"}
+        was = {key: value for key, value in link.said.get("data_options", {}).items() if key not in OF_THE_MIX}
+        now = {key: value for key, value in options.items() if key not in OF_THE_MIX}
         known = rows / str(link.number)
         if link.said["data"] == given and was == now and known.is_dir() and not place.exists():
             with full_disk_is_told(place):
@@ -252,7 +257,7 @@ def _trained(source: str | Path, links: Sequence[Link], run: Run, beside: Beside
             around = beside if last else beside.of_a_link()
             card = run_one(
                 here, options, out=out, beside=around, resume=True, opened=run if last else None,
-                before=_read(links[: link.number - 1]),
+                before=_read(links[: link.number - 1]), old_window=links[0].asked.reads.window_length,
             )  # fmt: skip
         if not last:
             others = [one for one in run.card.links if one["run"] != link.number]

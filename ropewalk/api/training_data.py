@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.api.data import data as prepare
+from ropewalk.api.training_options import check_options, has_prompts, passed_over
+from ropewalk.api.training_tokens import check_folder, check_own
 from ropewalk.core.errors import InputError, OutputError, TextError
-from ropewalk.core.geometry import Geometry
 from ropewalk.core.output import check_kept
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import full_disk_is_told
@@ -48,7 +49,7 @@ class RunData:
 
 
 def rows_of(
-    given: Any, source: Path, settings: Any, geometry: Geometry, *, out: Path, options: Mapping[str, Any], resume: bool,
+    given: Any, source: Path, settings: Any, old_window: int, *, out: Path, options: Mapping[str, Any], resume: bool,
     progress: Progress, apart: bool = False, before: Any = None,
 ) -> RunData:  # fmt: skip
     """The rows of a run, `apart` with one document in each; `before` is what earlier runs of its chain have read.
@@ -57,13 +58,18 @@ def rows_of(
 
     Files are prepared beside `out`, and `RunData.moved` puts them there; a resumed run looks whether they are as they were.
     """
+    check_options(given, options)
     if callable(given) or is_prepared(given):
-        return streams_of(given, source, settings, geometry, options=options, progress=progress, apart=apart, before=before)
+        return streams_of(
+            given, source, settings, old_window, options=options, progress=progress, apart=apart, before=before
+        )
     inside, beside = out / FOLDER, out.parent / f".{out.name}.{FOLDER}"
     place = inside if resume and inside.is_dir() else beside
     if not resume:
         shutil.rmtree(beside, ignore_errors=True)
-    prepared(given, source, settings, geometry, place, options=options, resume=resume and place.is_dir(), progress=progress)
+    prepared(
+        given, source, settings, old_window, place, options=options, resume=resume and place.is_dir(), progress=progress
+    )
     streams = _opened(place, settings, apart)
     if resume:
         _check_bytes(streams)
@@ -88,13 +94,14 @@ def is_prepared(given: Any) -> bool:
 
 
 def streams_of(
-    given: Any, source: Path, settings: Any, geometry: Geometry, *, options: Mapping[str, Any], progress: Progress,
+    given: Any, source: Path, settings: Any, old_window: int, *, options: Mapping[str, Any], progress: Progress,
     apart: bool = False, before: Any = None,
 ) -> RunData:  # fmt: skip
-    """The rows of a callable, or of a folder that `ropewalk data` made.
+    """The rows of a callable, or of a folder that `ropewalk data` made; of a run of a chain where `before` is said.
 
     Raises `SourceError` for a folder whose tokens are not what was written, `TextError` where too few of them lie beyond
-    the old window in the run's rows, and `InputError` for options that such a folder has answered otherwise.
+    the old window in the run's rows, and `InputError` for options that such a folder has answered otherwise and for tokens
+    that are not the source's.
     """
     if callable(given):
         from ropewalk.tune import batches
@@ -104,12 +111,13 @@ def streams_of(
     from ropewalk.data.stream import read_card
 
     card = read_card(folder)
-    for line in passed_over(folder, card, options):
-        progress.say(line)
     streams = _opened(folder, settings, apart, before)
     _check_bytes(streams)
-    _check_beyond(streams, settings, geometry, card["settings"], folder, allowed=bool(options.get("allow_short")))
-    _same_tokenizer(folder, source, progress)
+    only_texts = all("learned" not in shard.sha256 for shard in streams[0].documents.shards)
+    lines = passed_over(folder, card, options, only_texts=only_texts, chain=before is not None)
+    _check_beyond(streams, settings, old_window, card["settings"], folder, allowed=bool(options.get("allow_short")))
+    for line in filter(None, [*lines, check_folder(folder, streams[0].documents, source)]):
+        progress.say(line)
     return RunData(streams=streams, documents=_told(streams[0], folder), apart=apart, folder=folder)
 
 
@@ -132,53 +140,29 @@ def rows_made(given: Any, settings: Any, out: Path, *, apart: bool = False) -> S
 
 
 def prepared(
-    given: Any, source: Path, settings: Any, geometry: Geometry, place: Path, *, options: Mapping[str, Any], resume: bool,
+    given: Any, source: Path, settings: Any, old_window: int, place: Path, *, options: Mapping[str, Any], resume: bool,
     progress: Progress, chain: bool = False,
 ) -> None:  # fmt: skip
-    """Files as a folder of rows at `place`, the tokenizer `source`'s; `chain` where the run is one of several."""
+    """Files as a folder of rows at `place`, the tokenizer `source`'s; `chain` where the run is one of several, of which all
+    have the old window of the first."""
     paths = _paths(given)
     if not paths and not options.get("datasets"):
         raise InputError("there is nothing to train on; give --data with files, folders, or a folder of ropewalk data")
     longest = max(stage.window for stage in settings.stages)
     # Rows within the old window are meant where positions are spread over more, or nothing is stretched.
-    short = settings.positions != "full" or longest <= geometry.window_length
-    chosen = {"allow_short": short, "window": geometry.window_length, "seed": settings.seed, **options}
+    short = settings.positions != "full" or longest <= old_window
+    chosen = {"allow_short": short, "window": old_window, "seed": settings.seed, **options}
     if chain and chosen.get("prompt_loss") and not has_prompts(paths, chosen):
         # What is said for a chain is said to all of its runs, and the first may read texts.
         progress.say("prompt_loss does nothing to the texts of this run, of which every token is learned")
         chosen["prompt_loss"] = False
     prepare(paths, tokenizer=source, length=longest, out=place, resume=resume, progress=progress, **chosen)
-
-
-def has_prompts(paths: Sequence[Any], options: Mapping[str, Any]) -> bool:
-    """Whether files have conversations; of data sets of the hub, which are asked for when they are read, it may be."""
-    from ropewalk.data.reading.files import open_files
-
-    files = (open_files(str(path), field=options.get("field"), include=options.get("include", ())) for path in paths)
-    return bool(options.get("datasets")) or any(source.has_prompts() for source in files)
-
-
-def passed_over(folder: Path, card: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """What to say of options that a prepared folder has answered already, most likely a preset's.
-
-    Raises `InputError` for those that ask for something else than it holds. `allow_short` is of the run and no such one.
-    """
-    held = {"prompt_loss": bool(card.get("prompt_loss")), "field": card.get("field")}
-    # A folder with prompts was asked for; that they are not learned is what everybody gets who does not ask.
-    other = [key for key, value in options.items() if key != "allow_short" and value and value != held.get(key)]
-    if other == ["prompt_loss"]:
-        raise InputError(
-            f"{folder} is prepared already, and without prompt_loss; leave --prompt-loss out, or a preset's line "
-            "prompt_loss, or prepare conversations anew with ropewalk data --prompt-loss"
-        )
-    if other:
-        raise InputError(
-            f"{folder} is prepared already, and not with {', '.join(f'{key} {options[key]}' for key in sorted(other))}; "
-            "leave that out, or prepare the data anew with ropewalk data"
-        )
-    if held["prompt_loss"] and options.get("prompt_loss") is False:
-        return [f"{folder} was prepared with prompt_loss, so the prompts of its conversations are learned too"]
-    return []
+    try:
+        check_own(place, source)
+    except InputError:
+        if not resume:
+            shutil.rmtree(place, ignore_errors=True)
+        raise
 
 
 def _check_bytes(streams: Sequence[Any]) -> None:
@@ -187,20 +171,20 @@ def _check_bytes(streams: Sequence[Any]) -> None:
 
 
 def _check_beyond(
-    streams: Sequence[Any], settings: Any, geometry: Geometry, made: Mapping[str, Any], folder: Path, *, allowed: bool
+    streams: Sequence[Any], settings: Any, old_window: int, made: Mapping[str, Any], folder: Path, *, allowed: bool
 ) -> None:
     """Raises `TextError` where too few tokens of the run's longest rows lie beyond the old window.
 
     The folder may have been made for shorter rows, which nothing was asked of.
     """
-    longest, window = max(stage.window for stage in settings.stages), geometry.window_length
-    if settings.positions != "full" or longest <= window or allowed or made["allow_short"]:
+    longest = max(stage.window for stage in settings.stages)
+    if settings.positions != "full" or longest <= old_window or allowed or made["allow_short"]:
         return
-    share = next(stream for stream in streams if stream.length == longest).share_beyond(window)
+    share = next(stream for stream in streams if stream.length == longest).share_beyond(old_window)
     if share < made["min_beyond"]:
         raise TextError(
-            f"{share:.1%} of the tokens in {folder} lie beyond the old window of {window} in rows of {longest}, expected at "
-            f"least {made['min_beyond']:.0%}; prepare longer documents, or say --allow-short"
+            f"{share:.1%} of the tokens in {folder} lie beyond the old window of {old_window} in rows of {longest}, "
+            f"expected at least {made['min_beyond']:.0%}; prepare longer documents, or say --allow-short"
         )
 
 
@@ -221,18 +205,3 @@ def _told(stream: Any, folder: Path) -> list[dict[str, Any]]:
 
     name = ", ".join(source["name"] for source in read_card(folder)["asked"]["sources"])
     return [{"name": name, "num_tokens": int(stream.documents.lengths.sum()), "sha256": stream.fingerprint}]
-
-
-def _same_tokenizer(folder: Path, source: Path, progress: Progress) -> None:
-    """Says so where the rows were tokenized otherwise than the source would: a template of one's own is no mistake."""
-    from itertools import product
-
-    from ropewalk.data.stream import read_card
-    from ropewalk.data.tokens import Encoder
-    from ropewalk.hosts.live import load_tokenizer
-
-    tokenizer = load_tokenizer(source)
-    ways = product((False, True), (False, True))
-    known = {Encoder(tokenizer=tokenizer, prompt_loss=prompt, end=end).fingerprint() for prompt, end in ways}
-    if read_card(folder)["asked"]["tokenizer"] not in known:
-        progress.say(f"{folder} was tokenized with another tokenizer or chat template than that of {source}")

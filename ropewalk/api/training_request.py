@@ -23,7 +23,7 @@ from ropewalk.core.method import Method, find
 from ropewalk.core.plan import Plan, parse_length
 from ropewalk.core.record import Card
 
-DATA_OPTIONS = ("prompt_loss", "allow_short", "field")
+DATA_OPTIONS = ("prompt_loss", "allow_short", "field", "short_share", "keep_short", "special_tokens")
 """What is passed on to the reading of files."""
 LORA = (
     "lora trains attention's adapters alone, which hardly learn a longer context (LongLoRA, table 2, 32k: perplexity 11.44, "

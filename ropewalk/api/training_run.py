@@ -36,15 +36,18 @@ class Beside:
 
 def run_one(
     source: str | Path, said: Mapping[str, Any], *, out: str | Path, beside: Beside, force: bool = False,
-    resume: bool = False, opened: Run | None = None, before: Any = None,
+    resume: bool = False, opened: Run | None = None, before: Any = None, old_window: int | None = None,
 ) -> Card:  # fmt: skip
     """One run, from its options to its folder; into a run folder that is `opened` already where it ends a chain, on rows
-    that come after those that were read `before`."""
+    that come after those that were read `before`, of data that are long where they pass the `old_window` of the chain."""
     from ropewalk.tune.processes import joined
 
     asked = asked_for(source, said, beside=beside)
     processes = joined(asked.device)
-    made = processes.lead(lambda: _begun(asked, said, out, beside, force=force, resume=resume, opened=opened, before=before))
+    window = asked.reads.window_length if old_window is None else old_window
+    made = processes.lead(
+        lambda: _begun(asked, said, out, beside, force=force, resume=resume, opened=opened, before=before, old_window=window)
+    )
     if made is None:
         made = _followed(asked, said, out)
         beside = replace(beside, progress=Progress(StringIO()))
@@ -64,6 +67,7 @@ def _begun(
     resume: bool,
     opened: Run | None,
     before: Any,
+    old_window: int,
 ) -> tuple[Run, Sequence[Any] | None]:
     """The open run folder and the rows of a run; no rows where it is finished already."""
     from ropewalk.tune.lowered import settle
@@ -78,7 +82,7 @@ def _begun(
         beside.progress.say(note)
     with beside.progress.task("reading the data"):
         rows = rows_of(
-            said["data"], asked.checkpoint.path, asked.settings, asked.reads, out=Path(out),
+            said["data"], asked.checkpoint.path, asked.settings, old_window, out=Path(out),
             options=said.get("data_options", {}), resume=resume, progress=beside.progress,
             apart=asked.apart, before=before,
         )  # fmt: skip

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from ropewalk.cli.options import FORCE_RUN, LENGTH_HELP, add_json, print_json
+from ropewalk.cli.options import FORCE_RUN, KEEP_SHORT, LENGTH_HELP, SHORT_SHARE, SPECIAL_TOKENS, add_json, print_json
 from ropewalk.core.terminal import printable
 
 
@@ -46,6 +46,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         "--prompt-loss", action="store_true",
         help="learn the prompts of conversations too; of texts every token is learned anyway",
     )  # fmt: skip
+    parser.add_argument("--special-tokens", action="store_true", help=SPECIAL_TOKENS)
     parser.add_argument("--no-end", action="store_true", help="put no end-of-text token after a text")
     parser.add_argument(
         "--max-broken", type=int, default=10, metavar="N", help="broken records left out before it stops (default 10)"
@@ -56,16 +57,13 @@ def _add_mixing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mix", nargs="+", default=[], metavar="NAME=SHARE", help="share of each source in the tokens, in any unit"
     )
-    parser.add_argument(
-        "--short-share", type=float, metavar="S",
-        help="largest share of tokens in documents that fit into the old window (default 0.4)",
-    )  # fmt: skip
-    parser.add_argument("--keep-short", type=float, metavar="P", help="keep such a document with this probability instead")
+    parser.add_argument("--short-share", type=float, metavar="S", help=SHORT_SHARE)
+    parser.add_argument("--keep-short", type=float, metavar="P", help=KEEP_SHORT)
     parser.add_argument(
         "--min-beyond", type=float, metavar="S",
         help="least share of tokens at positions beyond the old window (default 0.1)",
     )  # fmt: skip
-    parser.add_argument("--allow-short", action="store_true", help="take a mix with fewer of them")
+    parser.add_argument("--allow-short", action="store_true", help="take a mix with fewer, and any share of short documents")
 
 
 def _add_making(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +101,9 @@ MAKING = (
     "spans", "span_tokens", "rewrite", "no_distractors", "check_length", "agreement", "wordings", "temperature", "top_p",
     "answer_tokens", "served_model", "concurrency", "timeout", "device", "dtype",
 )  # fmt: skip
-MIXING = ("window", "mix", "short_share", "keep_short", "min_beyond", "allow_short", "prompt_loss", "no_end")
+MIXING = (
+    "window", "mix", "short_share", "keep_short", "min_beyond", "allow_short", "prompt_loss", "no_end", "special_tokens",
+)  # fmt: skip
 """What only the one or only the other has."""
 
 
@@ -157,6 +157,7 @@ def _rows(args: argparse.Namespace) -> int:
         include=args.include,
         chat_template=args.chat_template,
         prompt_loss=args.prompt_loss,
+        special_tokens=args.special_tokens,
         end=not args.no_end,
         mix=_shares(args.mix),
         short_share=args.short_share,

@@ -10,6 +10,12 @@ from ropewalk.core.terminal import printable
 LENGTH_HELP = "tokens, such as 65536 or 64k (k = 1024)"
 FORCE_RUN = "start anew: remove the folder of such a run that is there, as stderr says"
 FORCE_CHECKPOINT = "replace a folder that extend, convert, verify --fix or tune --merge wrote, if it is as they left it"
+SHORT_SHARE = (
+    "largest share of tokens in documents that fit into the old window (default 0.4; no limit with --allow-short, or for "
+    "rows that lie inside it)"
+)
+KEEP_SHORT = "keep such a document with this probability instead"
+SPECIAL_TOKENS = "read special tokens that documents spell, such as <|im_end|>, as tokens and not as text"
 LINEAGE_HELP = "how the source came to the stretch its config carries: trained at it, or put on at runtime"
 
 

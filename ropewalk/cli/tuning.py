@@ -6,11 +6,21 @@ import sys
 from typing import Any
 
 from ropewalk.cli.longest import add_longest, run_longest
-from ropewalk.cli.options import FORCE_RUN, LENGTH_HELP, add_json, add_lineage, print_card, print_json
+from ropewalk.cli.options import (
+    FORCE_RUN,
+    KEEP_SHORT,
+    LENGTH_HELP,
+    SHORT_SHARE,
+    SPECIAL_TOKENS,
+    add_json,
+    add_lineage,
+    print_card,
+    print_json,
+)
 
 OWN = (
     "length", "method", "steps", "window", "lineage", "device", "dtype", "merge", "freeze", "curriculum", "prompt_loss",
-    "allow_short", "field",
+    "allow_short", "field", "short_share", "keep_short", "special_tokens",
 )  # fmt: skip
 """Options that a preset may say too, beside the settings of a training."""
 MERGES = ("source", "out", "merge", "dtype", "force", "json", "verb")
@@ -72,6 +82,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="learn the prompts of conversations too; of texts every token is learned anyway",
     )  # fmt: skip
     parser.add_argument("--allow-short", action="store_true", default=None, help="take data without long documents")
+    parser.add_argument("--short-share", type=float, metavar="S", help=SHORT_SHARE)
+    parser.add_argument("--keep-short", type=float, metavar="P", help=KEEP_SHORT)
+    parser.add_argument("--special-tokens", action="store_true", default=None, help=SPECIAL_TOKENS)
     parser.add_argument("--field", help="which field of a record is read")
 
 

@@ -17,7 +17,7 @@ from ropewalk.core.errors import InputError, TextError
 from ropewalk.core.plan import check_length
 from ropewalk.core.run import write_atomic
 from ropewalk.data.histogram import described, share_at_positions_beyond
-from ropewalk.data.mixing import Mix, choose
+from ropewalk.data.mixing import SHORT_SHARE, Mix, choose
 from ropewalk.data.packing import Pieces, pack
 from ropewalk.data.reading.records import Source
 from ropewalk.data.shards import SHARD_TOKENS, Documents, Shard
@@ -62,6 +62,12 @@ class Settings:
         """The longest document that is short."""
         return min(self.window, self.length - 1)
 
+    @property
+    def short_limit(self) -> float:
+        """The largest share of the tokens in short documents: none where the user means short ones, or rows are short."""
+        meant = self.allow_short or self.length <= self.window
+        return self.mix.most_short(1.0 if meant else SHORT_SHARE)
+
 
 def assembled(
     folder: Path, shards: Sequence[Shard], sources: Sequence[Source], encoder: Encoder, settings: Settings
@@ -74,7 +80,10 @@ def assembled(
     if not len(documents):
         first = f"; the first that is left out is {rows[0]['file']}: {rows[0]['reason']}" if rows else ""
         raise TextError(f"there is no document in {', '.join(names)}{first}")
-    kept = choose(documents.lengths, documents.sources, names, short=settings.short, mix=settings.mix, seed=settings.seed)
+    kept = choose(
+        documents.lengths, documents.sources, names, short=settings.short, mix=settings.mix, seed=settings.seed,
+        limit=settings.short_limit,
+    )  # fmt: skip
     pieces = pack(kept, settings.length)
     packed = _packed(pieces, kept, settings)
     _check(packed, documents.lengths, settings)
@@ -90,7 +99,8 @@ def assembled(
         "sources": _by_source(documents, kept, shards, sources),
         "kept_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         "all": described(documents.lengths),
-        "packed": packed,
+        "vocabulary": encoder.vocabulary(documents.used_ids()),
+        "packed": {**packed, **_limited(documents.lengths, kept, settings)},
     }
 
 
@@ -103,11 +113,15 @@ def _by_source(
         mine = documents.sources == index
         reasons = [left.reason for left in source.skipped]
         reasons += [row["reason"] for shard in shards if shard.source == index for row in shard.left_out]
+        spelled: Counter[str] = Counter()
+        for shard in shards:
+            spelled.update(shard.spelled if shard.source == index else {})
         found.append(
             {
                 "name": source.name,
                 **described(documents.lengths[mine]),
                 "left_out": dict(sorted(Counter(reasons).items())),
+                "spelled": dict(sorted(spelled.items())),
                 "kept_documents": int((kept[mine] > 0).sum()),
                 "kept_tokens": int(kept[mine].sum()),
                 "share": float(kept[mine].sum() / max(1, kept.sum())),
@@ -132,6 +146,12 @@ def _packed(pieces: Pieces, kept: NDArray[np.int64], settings: Settings) -> dict
         "beyond_window": share_at_positions_beyond(sizes, settings.window),
         **{key: value for key, value in described(sizes).items() if key.endswith("_beyond")},
     }
+
+
+def _limited(lengths: NDArray[np.int64], kept: NDArray[np.int64], settings: Settings) -> dict[str, Any]:
+    """The limit on short documents, and what it alone leaves out; stated shares leave out what they do not need."""
+    alone = not settings.mix.shares and settings.mix.keep_short is None
+    return {"short_limit": settings.short_limit, "over_short_limit": int((lengths - kept).sum()) if alone else 0}
 
 
 def _check(packed: dict[str, Any], lengths: NDArray[np.int64], settings: Settings) -> None:

@@ -3,7 +3,8 @@
 A document is *short* if it fits into the old window (or into a row, where rows are shorter): it cannot teach to read beyond
 it, but without short ones the model forgets what it could do inside. By default at most 40% of the tokens are short: the
 proportion that ProLong found best (arXiv:2410.02660); the domains stay as they are, long documents are preferred inside each
-(arXiv:2402.10171). Where shares are stated, they come first.
+(arXiv:2402.10171). Where shares are stated, they come first. The limit is for learning to read further: where short
+documents are what is meant, the caller says another one.
 
 Nothing is repeated: a target is met by leaving documents out, chosen by the seed, and what is left out is counted. Of the
 last long document that is taken only the beginning may be.
@@ -31,7 +32,7 @@ class Mix:
     shares: Mapping[str, float] = field(default_factory=dict)
     """Source to its share of the tokens, in any unit; none: as the sources are."""
     short_share: float | None = None
-    """Share of the tokens in short documents; not said: 0.4, or what stated shares need."""
+    """Largest share of the tokens in short documents; not said: 0.4, what stated shares need, or no limit at all."""
     keep_short: float | None = None
     """Probability with which a short document is kept, in place of a share."""
 
@@ -45,6 +46,12 @@ class Mix:
         wrong = [name for name, share in self.shares.items() if not 0.0 <= share < float("inf")]
         if wrong or (self.shares and not sum(self.shares.values())):
             raise InputError(f"the shares of --mix are numbers of at least 0 and not all 0; got {dict(self.shares)}")
+
+    def most_short(self, limit: float) -> float:
+        """The largest share of the tokens in short documents; `limit` where nothing is said of it."""
+        if self.keep_short is not None:
+            return 1.0
+        return limit if self.short_share is None else self.short_share
 
     def vector(self, names: Sequence[str]) -> NDArray[np.float64] | None:
         """The shares of the named sources, adding up to 1. Raises `InputError` for a name too many or too few."""
@@ -61,16 +68,20 @@ class Mix:
 
 
 def choose(
-    lengths: NDArray[np.int64], sources: NDArray[np.int64], names: Sequence[str], *, short: int, mix: Mix, seed: int
-) -> NDArray[np.int64]:
-    """How many tokens of each document are kept, from its beginning: all, some, or 0. Short is at most `short` tokens."""
+    lengths: NDArray[np.int64], sources: NDArray[np.int64], names: Sequence[str], *, short: int, mix: Mix, seed: int,
+    limit: float = SHORT_SHARE,
+) -> NDArray[np.int64]:  # fmt: skip
+    """How many tokens of each document are kept, from its beginning: all, some, or 0. Short is at most `short` tokens.
+
+    `limit` is the largest share of short ones where the mix says none.
+    """
     is_short = lengths <= short
     there = np.ones(lengths.size, dtype=np.bool_)
     if mix.keep_short is not None:
         there = ~is_short | (np.random.default_rng([seed, 1]).random(lengths.size) < mix.keep_short)
     pools = [[np.flatnonzero(there & (sources == i) & (is_short == c)) for c in (False, True)] for i in range(len(names))]
     have = np.asarray([[lengths[pool].sum() for pool in pair] for pair in pools], dtype=np.float64).reshape(-1, 2)
-    want = targets(have, mix, names)
+    want = targets(have, mix, names, limit)
     kept = np.zeros_like(lengths)
     for i, pair in enumerate(pools):
         for c, pool in enumerate(pair):
@@ -89,30 +100,29 @@ def _take(kept: NDArray[np.int64], lengths: NDArray[np.int64], order: NDArray[np
         kept[order[whole]] = rest
 
 
-def targets(have: Amounts, mix: Mix, names: Sequence[str]) -> Amounts:
+def targets(have: Amounts, mix: Mix, names: Sequence[str], limit: float = SHORT_SHARE) -> Amounts:
     """How many long and short tokens of each source the mix takes: as many as the shares allow."""
     shares = mix.vector(names)
+    most = mix.most_short(limit)
     if shares is None:
-        return have if mix.keep_short is not None else _short_reduced(have, mix)
+        return _short_reduced(have, most)
     lacking = [name for name, share, own in zip(names, shares, have.sum(axis=1), strict=True) if share > 0 and own == 0]
     if lacking:
         raise InputError(f"--mix gives {lacking[0]} a share, and there is no document in it; give it 0 or hand in others")
-    only_short = float(shares[have[:, 0] == 0].sum())
-    limit = 1.0 if mix.keep_short is not None else SHORT_SHARE if mix.short_share is None else mix.short_share
-    if only_short > limit:
+    only_short = min(1.0, float(shares[have[:, 0] == 0].sum()))
+    if only_short > most:
         if mix.short_share is not None:
             raise InputError(
-                f"--mix gives {only_short:.0%} to sources without a long document, and --short-share allows {limit:.0%}; "
+                f"--mix gives {only_short:.0%} to sources without a long document, and --short-share allows {most:.0%}; "
                 "raise it, or give those a smaller share"
             )
-        limit = only_short
-    return _shared(have, shares, limit)
+        most = only_short
+    return _shared(have, shares, most)
 
 
-def _short_reduced(have: Amounts, mix: Mix) -> Amounts:
+def _short_reduced(have: Amounts, limit: float) -> Amounts:
     """All that is long, and of what is short the same part of every source."""
     long, short = have.sum(axis=0)
-    limit = SHORT_SHARE if mix.short_share is None else mix.short_share
     if long == 0 or limit == 1.0 or short == 0:
         return have
     return np.asarray(have * [1.0, min(1.0, limit / (1 - limit) * long / short)])

@@ -63,6 +63,7 @@ def prepare(
     with _begun(folder, force=force, told=told) if known is None else full_disk_is_told(folder):
         field = next((name for source in sources if (name := getattr(source, "field", None))), None)
         card = {"verb": "data", "status": "running", "asked": asked, "prompt_loss": encoder.prompt_loss, "field": field}
+        card |= {"special_tokens": encoder.special_tokens}
         if known is None:
             _save(folder, card)
         shards = _tokenize(folder / SHARDS, sources, encoder, settings, told)

@@ -12,8 +12,9 @@ import dataclasses
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class Shard:
     """How many of those left out count against the threshold."""
     sha256: dict[str, str]
     """Hash of each of its arrays."""
+    spelled: dict[str, int] = field(default_factory=dict)
+    """Special tokens that documents spell in their own words, each with how many do (of one document the first)."""
 
 
 def write_shards(
@@ -80,6 +83,7 @@ class _Batch:
         self.documents: list[Tokens] = []
         self.places: list[tuple[int, int, int]] = []
         self.left_out: list[LeftOut] = []
+        self.spelled: Counter[str] = Counter()
         self.num_tokens = 0
 
     def add(self, record: Record, source: Source, encoder: Encoder) -> None:
@@ -92,6 +96,7 @@ class _Batch:
             self.left_out.append(error.left_out(source.files[record.file], record.number))
             return
         self.documents.append(taken)
+        self.spelled.update([taken.spelled] if taken.spelled else [])
         self.places.append((taken.ids.size, *self.cursor))
         self.num_tokens += taken.ids.size
 
@@ -122,6 +127,7 @@ class _Batch:
             left_out=[left.to_dict() for left in self.left_out],
             num_broken=sum(left.broken for left in self.left_out),
             sha256=hashes,
+            spelled=dict(sorted(self.spelled.items())),
         )
         write_atomic(folder / f"{number:05d}.json", (json.dumps(dataclasses.asdict(shard)) + "\n").encode())
         return shard
@@ -183,6 +189,15 @@ class Documents:
         learned = self._learned[shard]
         mask = np.ones(high - low, dtype=np.bool_) if learned is None else np.array(learned[low:high], dtype=np.bool_)
         return np.array(self._tokens[shard][low:high], dtype=np.int64), mask
+
+    def used_ids(self) -> NDArray[np.int64]:
+        """Every id that stands in the tokens, once, in order."""
+        found = np.zeros(0, dtype=np.int64)
+        for tokens in self._tokens:
+            there = np.zeros(int(tokens.max(initial=0)) + 1, dtype=np.bool_)
+            there[tokens] = True
+            found = np.union1d(found, np.flatnonzero(there)) if tokens.size else found
+        return found
 
     def check(self) -> None:
         """Hashes every array again. Raises `SourceError` for one that is not what was written."""

@@ -1,18 +1,25 @@
 """Documents as token ids, with which of them are learned.
 
-A text is tokenized as the tokenizer does by default, and ends with its end-of-text token. A conversation is written out by
-the chat template and tokenized whole, once; what is learned are the tokens that begin inside a turn of the assistant, its
-end marker included. Where such a turn begins and ends is what the template itself says: by its `generation` marks where it
-has them, else by writing out the conversation up to the turn, with the opening of an answer, and up to its end. A
-conversation whose earlier turns the template writes in another way once more follow is left out: no mask would be exact.
+A text is tokenized as the tokenizer does by default, and ends with its end-of-text token. Where it spells a special token
+(`<|im_end|>` in a page about chat models) that stays text: as a token it would end a document or forge a turn.
 
-Given up: tokenizing turn by turn, which gives other tokens where two turns meet.
+A conversation is written out by the chat template and tokenized whole, once; what is learned are the tokens that begin
+inside a turn of the assistant, its end marker included. Where such a turn begins and ends is what the template itself says:
+by its `generation` marks where it has them, else by writing out the conversation up to the turn, with the opening of an
+answer, and up to its end. A conversation whose earlier turns the template writes in another way once more follow is left
+out: no mask would be exact. So is one that spells a special token, which nothing tells from those that the template writes.
+
+Who spells special tokens on purpose asks for them as tokens, in both kinds.
+
+Given up: tokenizing turn by turn, which gives other tokens where two turns meet, and so also keeping such a conversation.
 """
 
+import functools
 import hashlib
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +37,8 @@ class Tokens:
     """[num_tokens]"""
     learned: NDArray[np.bool_]
     """[num_tokens] The first one counts as learned here; a row never does."""
+    spelled: str = ""
+    """The first special token that the document's own words spell, if they do."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,13 +52,35 @@ class Encoder:
     """Whether a conversation's prompts are learned too."""
     end: bool = True
     """Whether a text ends with the end-of-text token."""
+    special_tokens: bool = False
+    """Whether a special token that a text or a turn spells is one."""
 
     def encode(self, content: Content) -> Tokens:
         """The tokens of one document. Raises `UnreadableError` where nothing is learned from it."""
-        return self._text(content) if isinstance(content, str) else self._conversation(content)
+        words = [content] if isinstance(content, str) else [message.content for message in content]
+        spelled = next(filter(None, map(self.spelled, words)), "")
+        if isinstance(content, str):
+            made = self._text(content, plain=bool(spelled) and not self.special_tokens)
+        elif spelled and not self.special_tokens:
+            raise UnreadableError(f"holds the special token {spelled}", broken=False)
+        else:
+            made = self._conversation(content)
+        return replace(made, spelled=spelled)
 
-    def _text(self, text: str) -> Tokens:
-        ids = list(self.tokenizer(text, verbose=False)["input_ids"])
+    def spelled(self, text: str) -> str:
+        """The first special token that a text spells, or nothing."""
+        found = self._special.search(text)
+        return found[0] if found else ""
+
+    @functools.cached_property
+    def _special(self) -> re.Pattern[str]:
+        """Finds any special token; the longest first, since one may begin as another does."""
+        tokens = sorted(special_tokens_of(self.tokenizer), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+
+    def _text(self, text: str, *, plain: bool) -> Tokens:
+        how = {"split_special_tokens": True} if plain else {}
+        ids = list(self.tokenizer(text, verbose=False, **how)["input_ids"])
         end = getattr(self.tokenizer, "eos_token_id", None)
         if self.end and end is not None and ids[-1:] != [end]:
             ids.append(end)
@@ -131,13 +162,27 @@ class Encoder:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         content = backend.to_str() if backend is not None else json.dumps(sorted(self.tokenizer.get_vocab().items()))
         said = [content, self.chat_template or getattr(self.tokenizer, "chat_template", None), self.prompt_loss, self.end]
+        said += [] if self.special_tokens else ["spelled tokens are text"]
         return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()
+
+    def vocabulary(self, ids: NDArray[np.int64]) -> str:
+        """SHA-256 of what these ids mean: the same for every tokenizer that reads them alike, whatever else it has."""
+        names = {index: token for token, index in self.tokenizer.get_vocab().items()}
+        return hashlib.sha256(json.dumps([(index, names.get(index)) for index in ids.tolist()]).encode()).hexdigest()
 
     @property
     def pad_id(self) -> int:
         """What rows are filled up with; nobody learns from it."""
         for name in ("pad_token_id", "eos_token_id"):
             found = getattr(self.tokenizer, name, None)
-            if found is not None:
+            # A token that was added to the tokenizer may have no row in the model.
+            if found is not None and found < getattr(self.tokenizer, "vocab_size", found + 1):
                 return int(found)
         return 0
+
+
+def special_tokens_of(tokenizer: Any) -> set[str]:
+    """How the tokenizer's special tokens are spelled: those with a role, and all that are added as special."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    named = getattr(tokenizer, "all_special_tokens", [])
+    return {token for token in (*named, *(each.content for each in added if each.special)) if token}

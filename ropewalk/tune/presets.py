@@ -18,7 +18,8 @@ from ropewalk.tune.settings import Settings
 
 KEYS = (
     "data", "method", "lineage", "window", "curriculum", "steps", "device", "dtype", "merge", "freeze", "prompt_loss",
-    "allow_short", "field", *(field.name for field in fields(Settings) if field.name != "stages"),
+    "allow_short", "field", "short_share", "keep_short", "special_tokens",
+    *(field.name for field in fields(Settings) if field.name != "stages"),
 )  # fmt: skip
 """What a preset may say beside `source` and `runs`."""
 TEXT, LENGTH, SWITCH = "a text in quotes", 'a number of tokens or a text such as "16k"', "true or false"
@@ -26,8 +27,8 @@ WHOLE, NUMBER = "a whole number", "a number"
 FORMS: dict[str, str] = {
     **{field.name: WHOLE if field.type is int else TEXT for field in fields(Settings)},
     **{field.name: NUMBER for field in fields(Settings) if field.type in (float, int | float)},
-    **dict.fromkeys(("length", "window"), LENGTH), "steps": WHOLE,
-    **dict.fromkeys(("offload", "merge", "freeze", "prompt_loss", "allow_short"), SWITCH),
+    **dict.fromkeys(("length", "window"), LENGTH), "steps": WHOLE, **dict.fromkeys(("short_share", "keep_short"), NUMBER),
+    **dict.fromkeys(("offload", "merge", "freeze", "prompt_loss", "allow_short", "special_tokens"), SWITCH),
     **dict.fromkeys(("method", "lineage", "curriculum", "device", "dtype", "field"), TEXT),
     "data": "a path in quotes, or a list of them",
 }  # fmt: skip

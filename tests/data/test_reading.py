@@ -73,6 +73,9 @@ def test_a_text_is_read_from_its_field() -> None:
         ({"text": "a\ud800"}, None, "a lone surrogate", "at character 1"),
         ({"messages": ["hi"]}, None, "a turn that is no object", "text"),
         ({"messages": [{"role": "narrator", "content": "a"}]}, None, "a turn of unknown role", "'narrator'"),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, None, "a turn of unknown role", "['user']"),
+        ({"messages": [{"role": {"name": "user"}, "content": "a"}]}, None, "a turn of unknown role", "{'name': 'user'}"),
+        ({"messages": [{"content": "a"}]}, None, "a turn of unknown role", "None"),
         ({"messages": [{"role": "user", "content": None}]}, None, "a turn that is not text", "null"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, None, "a turn that is not text", "a list"),
         ({"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]}, None, "a turn that calls tools", ""),
@@ -96,6 +99,14 @@ def test_a_broken_line_in_the_middle_is_named_with_its_number(tmp_path: Path) ->
         f"{path} line 4: no field that is known (it has body; say which with --field)",
         f"{path} line 5: empty",
     ]
+
+
+def test_a_role_that_is_a_list_is_a_broken_line(tmp_path: Path) -> None:
+    turns = '{"messages": [{"role": %s, "content": "why?"}, {"role": "assistant", "content": "so."}]}'
+    contents, left = read(write(tmp_path / "a.jsonl", turns % '"user"', turns % '["user"]', turns % '"user"'))
+    assert contents == [TURNS, TURNS]
+    [said] = left
+    assert said.startswith(f"{tmp_path / 'a.jsonl'} line 2: a turn of unknown role (it is ['user']")
 
 
 def test_a_line_in_another_encoding_is_left_out_and_its_neighbours_are_read(tmp_path: Path) -> None:

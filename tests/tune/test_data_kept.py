@@ -128,8 +128,8 @@ def test_a_preset_goes_with_a_prepared_folder(
     assert "was prepared with prompt_loss" in said.err
     # The same is no contradiction; other answers than the folder's are one.
     assert command(*line, tmp_path / "out3", "--data", with_prompts, "--prompt-loss").code == 0
-    answers_alone = command(*line, tmp_path / "out4", "--data", prepared, "--prompt-loss")
-    assert answers_alone.refused("prepared already, and without prompt_loss", "a preset's line", "data --prompt-loss")
+    of_texts = command(*line, tmp_path / "out4", "--data", prepared, "--prompt-loss")
+    assert of_texts.refused("holds only texts, of which every token is learned", "a preset's line prompt_loss")
     assert command(*line, tmp_path / "out4", "--data", prepared, "--field", "body").refused("prepared already", "field body")
 
 

@@ -22,6 +22,7 @@ from ropewalk.core.errors import TextError
 from ropewalk.data.preparation import stop_at
 from ropewalk.data.reading.records import LeftOut, Record, Source
 from ropewalk.data.sentences import spans as sentence_spans
+from ropewalk.data.tokens import special_tokens_of
 
 KEPT = 16
 """Documents whose token offsets are held at once."""
@@ -63,7 +64,7 @@ class Texts:
         self.left_out: list[LeftOut] = []
         self._starts: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
         self.lock = threading.RLock()
-        self.special = [token for token in getattr(tokenizer, "all_special_tokens", []) if token]
+        self.special = sorted(special_tokens_of(tokenizer))
         """What would end a turn in the middle of a text."""
 
     def read(self, sources: Sequence[Source], max_broken: int) -> None:

@@ -65,7 +65,7 @@ def _turn(turn: Any) -> Message:
     if not isinstance(turn, Mapping):
         raise UnreadableError("a turn that is no object", f"it is {_kind(turn)}")
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise UnreadableError("a turn of unknown role", f"it is {role!r:.40}; known are {', '.join(sorted(ROLES))}")
     if turn.get("tool_calls") or turn.get("function_call"):
         raise UnreadableError("a turn that calls tools")
