@@ -180,7 +180,7 @@ class Cells:
         """
         first = self.read(seed, untrained(arm), split="validation")
         path = self.folder(seed, arm) / "log.jsonl"
-        if first is None or not path.is_file():
+        if first is None or not (path.with_name("config.json").is_file() and path.is_file()):
             return []
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         told = [(line["step"], float(line["validation"][str(arm.length)])) for line in lines if "validation" in line]
