@@ -124,8 +124,10 @@ def measured(job: Mapping[str, Any], *, num_layers: int | None, window: int, cou
     path, device = Path(job["source"]), torch.device(job["device"])
     if device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(min(1.0, job["limit_bytes"] / torch.cuda.mem_get_info(device)[1]), device)
-    given = {**job["settings"], "length": max(window, SHORT), "stages": (Stage(window=window, steps=2),)}
-    settings = Settings(**given)
+    given = job["settings"]
+    # A prefix takes positions before the row.
+    before = given["num_virtual_tokens"] if given["recipe"] == "prefix" else 0
+    settings = Settings(**given, length=max(window, SHORT) + before, stages=(Stage(window=window, steps=2),))
     held = held_dtype(settings, bfloat16=job["bfloat16"])
     if num_layers is None:
         model, _ = live.build(path, path, dtype=held, device=device, four_bits=settings.recipe == "qlora")

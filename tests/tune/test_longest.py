@@ -18,7 +18,7 @@ from ropewalk.core.errors import InputError, LengthError, MachineError
 from ropewalk.core.progress import Progress
 from ropewalk.hosts.watched import Watched, out_of_memory, watch
 from ropewalk.tune.longest import LONGEST_ROW, Line, Point, Search, line_of, period, seconds_of
-from ropewalk.tune.measured import first_window, plain
+from ropewalk.tune.measured import first_window, measured, plain
 from ropewalk.tune.settings import Settings, Stage
 
 MODEL: dict[str, Any] = {"hidden": 576, "intermediate": 1536, "num_heads": 9, "query": 576, "key": 192,
@@ -215,6 +215,13 @@ def test_what_counting_took_is_held_against_its_own_limit(changes: dict[str, Any
     with pytest.raises(MachineError) as raised:
         search(2 * GIGABYTE, settings={**plain(SETTINGS), **changes}, run=run).find()
     assert str(raised.value) == f"measuring a few layers took more than 4.0 GB; {words}"
+
+
+def test_a_row_behind_a_prefix_is_measured(tied: Path) -> None:
+    settings = replace(SETTINGS, recipe="prefix", checkpoint_every=0)
+    job = {"source": str(tied), "device": "cpu", "bfloat16": False, "settings": plain(settings)}
+    found = measured(job, num_layers=None, window=64, counted=False)
+    assert (found["tokens"], found["trained"] % settings.num_virtual_tokens) == (64, 0)
 
 
 def test_nothing_fits() -> None:
