@@ -3,7 +3,7 @@
 A target is a share of the way that one of the two goes, from its untrained plan to where it ends, the mean of its last
 validations. Both are counted to their first crossing of it, by straight lines between validations, so a curve that is flat
 at its end, or equal to the other, gives 1.00 and no more. One that is at a target before training has no steps there, and
-one that never comes has none either: both are told in words, and no ratio is made of the seeds that are left.
+one that does not come in its steps has none either: both are told in words, and no ratio is made of the seeds that are left.
 
 Ratios are averaged as logarithms: the mean of plain ratios of two equal noisy methods is above 1.
 
@@ -73,7 +73,7 @@ def told(steps: Sequence[float], step_tokens: int) -> str:
     found = None if early or never else over_seeds(steps)
     if found:
         return f"{found.text('.1f')}, {found.value * step_tokens:,.0f}"
-    counts = ((early, "there before training"), (never, "never"))
+    counts = ((early, "there before training"), (never, "not within its steps"))
     return ", ".join(f"{words} in {count} of {len(steps)} seeds" for count, words in counts if count)
 
 

@@ -272,7 +272,7 @@ def test_a_method_that_is_faster_or_below_before_training_or_never_there() -> No
     below = crossings.rows("256", [(slow, fast), (slow, falling(3.0)), (slow, falling(4.0))], 512)[0]
     assert below.endswith("| there before training in 1 of 3 seeds |  |")
     never = [(0, 5.0), (50, 4.5), (100, 4.4)]
-    assert crossings.rows("256", [(slow, never)], 512)[0].endswith("| never in 1 of 1 seeds |  |")
+    assert crossings.rows("256", [(slow, never)], 512)[0].endswith("| not within its steps in 1 of 1 seeds |  |")
     # Tokens are steps times a step's.
     steps, tokens = crossings.told([10.0, 20.0], 512).rsplit(", ", 1)
     assert steps.startswith("15.0 [")
