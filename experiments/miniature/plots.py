@@ -20,7 +20,7 @@ def pictures(cells: Cells, seeds: tuple[int, ...], table: Table, folder: Path) -
     if table.id in BY_POSITION and (path := positions(cells, seeds, table, folder)):
         drawn.append((path, f"{table.title}: NLL against position, relative to cropping"))
     if table.curves and table.id == "steps" and (path := curves(cells, seeds, table, folder)):
-        drawn.append((path, f"{table.title}: NLL beyond the window against steps"))
+        drawn.append((path, f"{table.title}: NLL beyond the window against steps, relative to the untrained YaRN"))
     return drawn
 
 
@@ -65,18 +65,24 @@ def _arm(label: str) -> str:
 
 
 def curves(cells: Cells, seeds: tuple[int, ...], table: Table, folder: Path) -> Path | None:
-    """NLL of the validation documents against steps."""
-    figure, axes = _axes("step", "NLL beyond the window, nats")
+    """NLL of the validation documents against steps, minus that of the untrained YaRN of the same seed and length.
+
+    Bases differ by more than methods do, so plain NLL would be a band over all curves.
+    """
+    figure, axes = _axes("step", "NLL beyond the window minus untrained YaRN's, nats")
     drawn = False
     for index, (label, arm) in enumerate(table.curves):
-        found = [curve for seed in seeds if (curve := cells.validations(seed, arm))]
+        _, yarn = table.curves[index | 1]
+        pairs = [(cells.validations(seed, arm), cells.validations(seed, yarn)) for seed in seeds]
+        found = [(own, first[0][1]) for own, first in pairs if own and first]
         if not found:
             continue
         drawn = True
-        values = np.asarray([[nll for _, nll in curve] for curve in found])
-        at = [step for step, _ in found[0]]
+        values = np.asarray([[nll - zero for _, nll in curve] for curve, zero in found])
+        at = [step for step, _ in found[0][0]]
         axes.plot(at, values.mean(axis=0), label=label, color=f"C{index}")
         axes.fill_between(at, values.min(axis=0), values.max(axis=0), color=f"C{index}", alpha=0.15, linewidth=0)
+    axes.axhline(0.0, color="black", linewidth=0.8)
     return _saved(figure, axes, folder / f"miniature-{table.id}.png") if drawn else None
 
 
