@@ -236,10 +236,20 @@ def measure(
     )  # fmt: skip
     return run_measurement(
         "measure", source, text, out, found, plans, settings, sources=asked.sources(), handed_in=asked.handed_files(),
-        served=None if served is None else {**served, "concurrency": concurrency},
+        served=None if served is None else {**served, "concurrency": concurrency}, notes=_all_inside(found, tokens),
         read=[path for path in (*asked.handed_in.values(), in_short.path, base_run) if path],
         device=device, dtype=dtype, force=force, resume=resume, progress=progress,
     )  # fmt: skip
+
+
+def _all_inside(found: Geometry, tokens: int) -> list[str]:
+    """What a stretched model is told whose trained window holds everything, so that nothing is beyond it."""
+    if tokens > found.window_length or found.original_length >= found.window_length:
+        return []
+    return [
+        f"all {tokens:,} tokens are inside the {found.window_length:,} this model was trained for; --lineage runtime counts "
+        f"what is beyond the {found.original_length:,} of its origin, and crops to those"
+    ]
 
 
 def _tokens(grid: Sequence[int], length: int | str | None, *, alone: bool) -> int:

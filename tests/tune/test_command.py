@@ -42,6 +42,13 @@ def test_tune_verify_measure(tied: Path, texts: Path, long_text: Path, tmp_path:
     assert {verdict["status"] for verdict in verdicts} == {"exact"}
     measured = command("measure", out, "--text", long_text, "--length", "256", "--out", tmp_path / "measured", "--json")
     assert measured.code == 0, measured.err
+    assert "all 256 tokens are inside the 256 this model was trained for; --lineage runtime" in measured.err
+    split = command(
+        "measure", out, "--lineage", "runtime", "--text", long_text, "--length", "256", "--out", tmp_path / "split", "--json"
+    )
+    assert "inside the" not in split.err
+    assert "nll_beyond" in split.out
+    assert "nll_beyond" not in measured.out
     merged = command("tune", out, "--merge", "--out", tmp_path / "merged")
     assert merged.out.strip() == str(tmp_path / "merged"), merged.err
     assert ropewalk.verify(tmp_path / "merged", "transformers").verdicts[0].status == "exact"
