@@ -1,10 +1,13 @@
 """A tiny model with tied embeddings, and the way to tune it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small import Tune, tuning
 from tiny import write_tiny_checkpoint
+
+from ropewalk.tune.batches import RunRows
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +33,18 @@ def books(tmp_path: Path) -> Path:
         lines = [f"Entry {i} of book {name}: {i * 7919 % 1009} ships, {i % 13} gulls.\n" for i in range(80)]
         (folder / f"{name}.txt").write_text("".join(lines), encoding="ascii")
     return folder
+
+
+@pytest.fixture
+def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The ids of every row that a training reads, in the order of reading."""
+    seen: list[bytes] = []
+    inner = RunRows.__getitem__
+
+    def watched(rows: RunRows, index: int) -> Any:
+        row = inner(rows, index)
+        seen.append(row.ids.tobytes())
+        return row
+
+    monkeypatch.setattr(RunRows, "__getitem__", watched)
+    return seen

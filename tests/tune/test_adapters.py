@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 import ropewalk
 from ropewalk.api.tuning import merge
 from ropewalk.core.errors import HostError, InputError, RopewalkError, SourceError, UnsupportedError
-from ropewalk.hosts.folder import adapter as adapters
+from ropewalk.hosts.folder import files
 from ropewalk.tune.recipes import whole_modules
 
 
@@ -166,7 +166,7 @@ def test_on_another_disk_the_base_is_linked_by_its_path(
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", elsewhere)
-    monkeypatch.setattr(adapters, "share_blocks", lambda *_: False)
+    monkeypatch.setattr(files, "share_blocks", lambda *_: False)
     tune(tmp_path / "out", recipe="lora", steps=1)
     assert (tmp_path / "out" / "base" / "model.safetensors").is_symlink()
     ours, _ = ropewalk.load(tmp_path / "out", device="cpu", dtype="float32")

@@ -12,8 +12,6 @@ from streams import Counting
 
 from ropewalk.api.data import data
 from ropewalk.core.errors import InputError
-from ropewalk.tune import batches
-from ropewalk.tune.batches import RunRows
 
 SMALL = ("--length", "256", "--method", "yarn", "--device", "cpu", "--dtype", "float32", "--steps", "1")
 
@@ -30,17 +28,8 @@ def between(tmp_path: Path) -> Path:
 
 
 def test_every_run_of_a_chain_has_the_old_window_of_the_first(
-    between: Path, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    between: Path, tune: Tune, tmp_path: Path, rows_read: list[bytes]
 ) -> None:
-    seen: list[bytes] = []
-    inner = RunRows.__getitem__
-
-    def watched(rows: RunRows, index: int) -> Any:
-        row = inner(rows, index)
-        seen.append(row.ids.tobytes())
-        return row
-
-    monkeypatch.setattr(batches.RunRows, "__getitem__", watched)
     # Read by what the first run leaves, which reads 128 tokens, nearly every document would be short.
     card = tune(tmp_path / "out", data=between, window=128, steps=3, runs=[{"length": 128}, {"length": 256}])
     first, second = card.documents
@@ -49,7 +38,7 @@ def test_every_run_of_a_chain_has_the_old_window_of_the_first(
     assert [one["window"] for one in made] == [64, 64]
     assert [one["packed"]["num_tokens"] for one in made] == [made[0]["all"]["num_tokens"]] * 2
     # Six rows in each run, and none of them twice.
-    assert len(seen) == len(set(seen)) == 12
+    assert len(rows_read) == len(set(rows_read)) == 12
 
 
 def test_a_prepared_folder_is_held_to_the_old_window_of_the_chain(

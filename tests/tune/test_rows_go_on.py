@@ -9,7 +9,6 @@ from small import Tune
 from streams import Counting
 
 from ropewalk.api.data import data
-from ropewalk.tune import batches
 from ropewalk.tune.batches import Before, RunRows, given, opened
 from ropewalk.tune.settings import Settings, Stage
 
@@ -70,16 +69,7 @@ def test_positions_are_drawn_on_as_well() -> None:
         assert onward.row(index).position_ids.tolist() == whole.row(4 + index).position_ids.tolist()
 
 
-def test_the_runs_of_a_chain_go_on(tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bytes] = []
-    inner = RunRows.__getitem__
-
-    def watched(rows: RunRows, index: int) -> Any:
-        row = inner(rows, index)
-        seen.append(row.ids.tobytes())
-        return row
-
-    monkeypatch.setattr(batches.RunRows, "__getitem__", watched)
+def test_the_runs_of_a_chain_go_on(tune: Tune, tmp_path: Path, rows_read: list[bytes]) -> None:
     tune(tmp_path / "out", runs=[{}, {"method": None}, {"method": None, "window": 40}], steps=1)
     rows = [Counting(48).row(index).ids.tobytes() for index in range(4)]
-    assert seen == [*rows, *(Counting(40).row(index).ids.tobytes() for index in range(2))]
+    assert rows_read == [*rows, *(Counting(40).row(index).ids.tobytes() for index in range(2))]

@@ -26,7 +26,7 @@ from ropewalk.core.errors import HostError, InputError, SourceError
 from ropewalk.core.geometry import Finding
 from ropewalk.engines import adapters
 from ropewalk.hosts.folder.checkpoint import ADAPTER, BASE, CONFIG, PLANNED, Checkpoint, open_checkpoint, read_json
-from ropewalk.hosts.folder.files import GENERATION, NO_LINK, copy_carried, share_blocks, write_json
+from ropewalk.hosts.folder.files import GENERATION, NO_LINK, copy_carried, place_shared, write_json
 from ropewalk.hosts.folder.fingerprint import fingerprint
 
 NAMED = "base_model_name_or_path"
@@ -75,15 +75,9 @@ def write_adapter(
 def _placed(source: Path, target: Path) -> Literal["link", "reflink", "path", "none"]:
     """Puts a weight file of the base at `target`: a hard link, else shared blocks, else a link to its path."""
     real = os.path.realpath(source)
-    try:
-        os.link(real, target)
-    except OSError as error:
-        if error.errno not in NO_LINK:
-            raise
-    else:
-        return "link"
-    if share_blocks(real, target):
-        return "reflink"
+    shared = place_shared(real, target)
+    if shared is not None:
+        return shared
     target.unlink(missing_ok=True)
     try:
         target.symlink_to(real)

@@ -61,20 +61,26 @@ def place(source: Path, target: Path, *, copy: bool = False) -> Placed:
     """Puts a weight file at `target`: a hard link, else shared blocks, else a copy; which of them it became."""
     # A hub cache holds links: the file itself is what must not vanish.
     real = os.path.realpath(source)
-    if copy:
+    shared = None if copy else place_shared(real, target)
+    if shared is None:
         shutil.copyfile(real, target)
         return "copy"
+    return shared
+
+
+def place_shared(source: str, target: Path) -> Literal["link", "reflink"] | None:
+    """Puts a file at `target` without taking room: a hard link, else shared blocks; None where the file system has neither.
+
+    `target` may then be there, empty.
+    """
     try:
-        os.link(real, target)
+        os.link(source, target)
     except OSError as error:
         if error.errno not in NO_LINK:
             raise
     else:
         return "link"
-    if share_blocks(real, target):
-        return "reflink"
-    shutil.copyfile(real, target)
-    return "copy"
+    return "reflink" if share_blocks(source, target) else None
 
 
 def share_blocks(source: str, target: Path) -> bool:
