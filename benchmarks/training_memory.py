@@ -178,7 +178,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    """One part, written to `results/training-PART-...json` unless it is a trial."""
+    """One part, written to `results/training-PART-DTYPE-SIDES.json` unless it is a trial."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=["ladder", "length"], required=True)
     add_training(parser)
@@ -192,7 +192,8 @@ def main() -> None:
     print(json.dumps(rows, indent=1))
     if not args.trial:
         asked = " ".join(sys.argv[1:])
-        print(write(f"training-{args.part}-{args.dtype}", f"python -m benchmarks.training_memory {asked}", rows))
+        name = f"training-{args.part}-{args.dtype}-{'-'.join(args.who)}"
+        print(write(name, f"python -m benchmarks.training_memory {asked}", rows))
 
 
 if __name__ == "__main__":

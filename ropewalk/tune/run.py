@@ -30,6 +30,7 @@ from ropewalk.tune.arguments import arguments, left_idle
 from ropewalk.tune.attention import StageAttention
 from ropewalk.tune.batches import RunRows, Stream
 from ropewalk.tune.callbacks import steps_told
+from ropewalk.tune.heap import give_back_large
 from ropewalk.tune.learner import Learner
 from ropewalk.tune.processes import Processes
 from ropewalk.tune.recipes import dress, num_trained
@@ -98,6 +99,7 @@ class Job:
         states, start = run.path / "state", run.path / "state" / "plan"
         upload = hub.asked(self.extra)
         self.processes.lead(lambda: self._prepare(states, start, upload))
+        give_back_large()
         with self.progress.task("loading the model"):
             model, _ = self._build(start)
         with StageAttention(model, self.settings) as attention:

@@ -16,6 +16,7 @@ import torch
 from ropewalk.tune.arguments import arguments
 from ropewalk.tune.attention import StageAttention
 from ropewalk.tune.batches import RunRows, Stream
+from ropewalk.tune.heap import give_back_large
 from ropewalk.tune.learner import Learner
 from ropewalk.tune.run import accumulation_in_order, dressed
 from ropewalk.tune.settings import Settings
@@ -34,6 +35,7 @@ def train_unsaved(
     callbacks: Sequence[Any] = (),
 ) -> Learner:  # fmt: skip
     """Trains a model that is on its device, one stream for each stage; the learner that it became."""
+    give_back_large()
     with StageAttention(model, settings) as attention, tempfile.TemporaryDirectory() as away:
         learner = dressed(model, settings)
         args = arguments(settings, Path(away), device=device.type, bfloat16=bfloat16)
