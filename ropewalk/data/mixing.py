@@ -3,8 +3,9 @@
 A document is *short* if it fits into the old window (or into a row, where rows are shorter): it cannot teach to read beyond
 it, but without short ones the model forgets what it could do inside. By default at most 40% of the tokens are short: the
 proportion that ProLong found best (arXiv:2410.02660); the domains stay as they are, long documents are preferred inside each
-(arXiv:2402.10171). Where shares are stated, they come first. The limit is for learning to read further: where short
-documents are what is meant, the caller says another one.
+(arXiv:2402.10171). Where shares are stated, they come first, and a source of which less is taken gives of its long and its
+short documents in proportion, up to that limit. The limit is for learning to read further: where short documents are what is
+meant, the caller says another one.
 
 Nothing is repeated: a target is met by leaving documents out, chosen by the seed, and what is left out is counted. Of the
 last long document that is taken only the beginning may be.
@@ -129,9 +130,14 @@ def _short_reduced(have: Amounts, limit: float) -> Amounts:
 
 
 def _shared(have: Amounts, shares: NDArray[np.float64], limit: float) -> Amounts:
-    """The largest mix with these shares of which at most `limit` is short, and as near to `limit` as there is room."""
+    """The largest mix with these shares of which at most `limit` is short.
+
+    Of each source its long and short documents are left out in proportion, and where that is more short ones than the limit
+    allows, short ones instead of long ones.
+    """
     used = shares > 0
-    low, high = 0.0, float((have.sum(axis=1)[used] / shares[used]).min())
+    own = have.sum(axis=1)
+    low, high = 0.0, float((own[used] / shares[used]).min())
     for _ in range(80):
         total = (low + high) / 2
         least = np.maximum(0.0, shares * total - have[:, 0]).sum()
@@ -139,7 +145,8 @@ def _shared(have: Amounts, shares: NDArray[np.float64], limit: float) -> Amounts
         low, high = (total, high) if least <= limit * total * (1 + 1e-12) else (low, total)
     wanted = shares * low
     least = np.maximum(0.0, wanted - have[:, 0])
-    room = np.minimum(have[:, 1], wanted) - least
-    extra = max(0.0, min(room.sum(), limit * low - least.sum()))
-    short = least + (room * extra / room.sum() if room.sum() else 0.0)
+    # A source's own proportion never needs more short ones than it has, nor fewer than it must take.
+    above = np.maximum(0.0, wanted * have[:, 1] / np.maximum(own, 1.0) - least)
+    room = max(0.0, limit * low - least.sum())
+    short = least + above * (min(1.0, room / above.sum()) if above.sum() else 0.0)
     return np.stack([wanted - short, short], axis=1)

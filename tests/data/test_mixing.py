@@ -69,6 +69,40 @@ def test_a_mix_never_takes_more_than_there_is(have: list[tuple[int, int]], share
     assert found.sum(axis=1) / found.sum() == pytest.approx(wanted, abs=1e-6)
 
 
+def test_a_source_that_is_cut_keeps_its_own_proportion_of_long_documents() -> None:
+    halves, shares = np.array([[900.0, 900.0], [300.0, 300.0]]), Mix(shares={"a": 1, "b": 1})
+    assert np.round(targets(halves, shares, ["a", "b"], 1.0), 6).tolist() == [[300, 300], [300, 300]]
+    # What the limit takes away is short; b is taken whole, so it is all of a.
+    assert np.round(targets(halves, shares, ["a", "b"], 0.4), 6).tolist() == [[420, 180], [300, 300]]
+    # Ten to one is below the limit, and stays.
+    mostly_long = np.array([[1000.0, 100.0], [550.0, 0.0]])
+    assert np.round(targets(mostly_long, shares, ["a", "b"], 0.4), 6).tolist() == [[500, 50], [550, 0]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    have=st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=2, max_size=3),
+    shares=st.lists(st.integers(1, 9), min_size=3, max_size=3),
+    limit=st.floats(0.05, 1.0),
+)
+def test_proportions_hold_up_to_the_limit(have: list[tuple[int, int]], shares: list[int], limit: float) -> None:
+    amounts = np.array(have, dtype=float)
+    if (amounts.sum(axis=1) == 0).any():
+        return
+    mix = Mix(shares=dict(zip("abc", shares[: len(have)], strict=False)))
+    found = targets(amounts, mix, ["a", "b", "c"][: len(have)], limit)
+    wanted, own = found.sum(axis=1), amounts[:, 1] / amounts.sum(axis=1)
+    least = np.maximum(0.0, wanted - amounts[:, 0])
+    proportional, only_short = wanted * own, float(found[amounts[:, 0] == 0].sum())
+    most = max(limit * found.sum(), only_short)
+    assert found[:, 1].sum() == pytest.approx(min(proportional.sum(), most), abs=1e-4)
+    if proportional.sum() <= most:
+        assert found[:, 1] == pytest.approx(proportional, abs=1e-4)
+    # Never more short ones than in proportion, never fewer than the share needs.
+    assert (found[:, 1] <= proportional + 1e-4).all()
+    assert (found[:, 1] >= least - 1e-4).all()
+
+
 def test_documents_are_chosen_by_the_seed_and_the_last_long_one_is_cut() -> None:
     lengths = np.array([100, 100, 100, 5, 5, 5, 5, 5, 5] * 10)
     sources = np.repeat([0, 1], 45)
@@ -81,7 +115,21 @@ def test_documents_are_chosen_by_the_seed_and_the_last_long_one_is_cut() -> None
     assert set(kept[lengths == 5].tolist()) == {0, 5}
     assert sum(0 < tokens < 100 for tokens in kept[lengths == 100].tolist()) <= 2
     assert kept[sources == 0].sum() / kept.sum() == pytest.approx(1 / 3, abs=0.01)
-    assert kept[lengths == 5].sum() / kept.sum() == pytest.approx(0.1, abs=0.01)
+    # A tenth would be allowed; of each source a tenth of what is long is short.
+    assert kept[lengths == 5].sum() / kept.sum() == pytest.approx(1 / 11, abs=0.005)
+
+
+def test_long_documents_are_not_the_ones_that_are_left_out() -> None:
+    """A: nine documents of 1,000 tokens and ninety of 99; B: six of 1,000."""
+    lengths, sources = np.repeat([1000, 99, 1000], [9, 90, 6]), np.repeat([0, 1], [99, 6])
+    mix = Mix(shares={"a": 1, "b": 1})
+    for limit, num_short in ((1.0, 30), (0.2, 24)):
+        kept = choose(lengths, sources, ["a", "b"], short=127, mix=mix, seed=0, limit=limit)
+        long, short = kept[:9], kept[9:99]
+        assert (kept[99:] == 1000).all()
+        assert (short > 0).sum() == num_short
+        assert long.sum() + short.sum() == pytest.approx(6000, abs=127)
+        assert long.sum() >= 3000
 
 
 def test_short_documents_are_kept_with_their_probability() -> None:

@@ -38,7 +38,9 @@ def test_shares_of_sources_are_met_without_a_limit() -> None:
     kept = choose(lengths, sources, ["a", "b"], short=10, mix=Mix(shares={"a": 1, "b": 1}), seed=0, limit=1.0)
     # Half of all is short in b, which the default limit would hold against a's short ones.
     assert kept[sources == 0].sum() == kept[sources == 1].sum() == 150
-    assert kept[1:31].sum() > 0
+    # Of the 250 tokens of a 100 are long.
+    assert kept[0] == 60
+    assert kept[1:31].sum() == 90
 
 
 def test_the_limit_is_told_where_it_leaves_out_more_than_half(tmp_path: Path) -> None:
