@@ -86,6 +86,15 @@ def num_learned(labels: Tensor) -> int:
     return int((labels[:, 1:] != IGNORED).sum())
 
 
+def multiplied(x: Tensor) -> Tensor:
+    """A tensor as autocast multiplies it. Left to autocast, the cast of every chunk's leaf would be kept until the forward
+    ends: a copy of the whole head in half precision for each chunk."""
+    device = x.device.type
+    if x.dtype is torch.float32 and torch.is_autocast_enabled(device):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
+
+
 def _by_torch(hidden: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, multiplier: float) -> Tensor:
     """torch's operator. A multiplier of the logits is one of the hidden states and of the bias."""
     if multiplier != 1.0:
@@ -114,6 +123,7 @@ class _Chunks(torch.autograd.Function):
             for x, dtype, want in zip(inputs, kept, wanted, strict=True)
         ]
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        weight = multiplied(weight)
         for low in range(0, hidden.shape[0], num_rows):
             part = slice(low, low + num_rows)
             total += _chunk(hidden[part], weight, bias, targets[part], form, grads, part)
@@ -132,7 +142,7 @@ def _chunk(
 ) -> Tensor:  # fmt: skip
     """The summed loss of one chunk; its gradients are added to `grads` (hidden rows in `part`, weight, bias)."""
     leaves = [
-        None if x is None else x.detach().requires_grad_(grad is not None)
+        None if x is None else multiplied(x).detach().requires_grad_(grad is not None)
         for x, grad in zip((hidden, weight, bias), grads, strict=True)
     ]
     with torch.enable_grad():

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 
 from ropewalk.tune.loss import HeadForm, has_torch_chunks, num_learned, summed_loss
+from ropewalk.tune.measured import peak_of
 
 FORMS = {"plain": HeadForm(), "multiplier": HeadForm(multiplier=0.25), "softcap": HeadForm(softcap=3.0)}
 WAYS = [True, False] if has_torch_chunks() else [True]
@@ -109,3 +111,34 @@ def test_in_half_precision_the_sum_over_many_chunks_loses_nothing() -> None:
     assert got.dtype == torch.bfloat16
     # Sums kept in bfloat16 fail here.
     assert (got.float() - wanted).abs().max() < 0.01 * wanted.abs().max()
+
+
+def in_half(hidden: Tensor, labels: Tensor, weight: Tensor, *, chunk_bytes: int) -> list[Tensor]:
+    """Loss and gradients under autocast."""
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = summed_loss(hidden, labels, weight, chunk_bytes=chunk_bytes, own_loop=True)
+    return [loss, *torch.autograd.grad(loss, [hidden, weight])]
+
+
+def test_under_autocast_chunks_are_multiplied_as_the_whole_is() -> None:
+    hidden, labels, weight, _ = problem(bias=False, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted = naive(hidden, labels, weight, None, HeadForm())
+    wholes = [wanted, *torch.autograd.grad(wanted, [hidden, weight])]
+    for got, whole in zip(in_half(hidden, labels, weight, chunk_bytes=4 * 4 * 11), wholes, strict=True):
+        assert got.dtype == torch.float32
+        assert (got - whole).abs().max() < 0.01 * whole.abs().max()
+    # Something was rounded: it is not float32 that is compared.
+    assert not torch.equal(wholes[0], naive(hidden, labels, weight, None, HeadForm()))
+
+
+def test_under_autocast_no_copy_of_the_head_is_kept_for_each_chunk() -> None:
+    """The weight in bfloat16 is 256 KB: 64 chunks held 16 MB of it, beside logits of 32 KB."""
+    weight = torch.randn(2048, 64, requires_grad=True)
+    hidden, labels = torch.randn(1, 257, 64, requires_grad=True), torch.randint(0, 2048, (1, 257))
+    peaks = []
+    for num_chunks in (1, 64):
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+            in_half(hidden, labels, weight, chunk_bytes=4 * 2048 * 256 // num_chunks)
+        peaks.append(peak_of(watched))
+    assert peaks[1] < peaks[0]
