@@ -9,6 +9,10 @@ by its `generation` marks where it has them, else by writing out the conversatio
 answer, and up to its end. A conversation whose earlier turns the template writes in another way once more follow is left
 out: no mask would be exact. So is one that spells a special token, which nothing tells from those that the template writes.
 
+Of the marks only their places in the text are taken, and not transformers' mask of tokens: that one asks which token holds a
+mark's first character and which its last, and where none does (a tokenizer whose tokens leave out the space before a word),
+it drops all later answers, or learns everything that follows.
+
 Who spells special tokens on purpose asks for them as tokens, in both kinds.
 
 Given up: tokenizing turn by turn, which gives other tokens where two turns meet, and so also keeping such a conversation.
@@ -18,7 +22,8 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,22 +92,38 @@ class Encoder:
         return Tokens(ids=np.asarray(ids, dtype=np.int64), learned=np.ones(len(ids), dtype=np.bool_))
 
     def _conversation(self, messages: Sequence[Message]) -> Tokens:
-        if not self.prompt_loss and not any(message.role == "assistant" for message in messages):
+        # Before anything is refused by it: no template at all is not this conversation's fault.
+        self._template()
+        if not self.prompt_loss and not any(message.role == "assistant" and message.learned for message in messages):
             raise UnreadableError("no answer to learn from", broken=False)
         if messages[0].role == "assistant":
             raise UnreadableError("begins with an answer", broken=False)
-        if not self.prompt_loss and self._marks():
-            return self._by_marks(messages)
-        whole = self.written(messages)
+        whole, ranges = self._ranges(messages)
         taken = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids = np.asarray(taken["input_ids"], dtype=np.int64)
-        if self.prompt_loss:
-            return Tokens(ids=ids, learned=np.ones(ids.size, dtype=np.bool_))
-        begins = np.asarray(taken["offset_mapping"], dtype=np.int64).reshape(-1, 2)[:, 0]
-        learned = np.zeros(ids.size, dtype=np.bool_)
-        for low, high in self.answers(messages, whole):
-            learned |= (low <= begins) & (begins < high)
+        begins = _begins(np.asarray(taken["offset_mapping"], dtype=np.int64).reshape(-1, 2))
+        learned = np.full(ids.size, self.prompt_loss)
+        for low, high in ranges:
+            learned[(low <= begins) & (begins < high)] = not self.prompt_loss
         return Tokens(ids=ids, learned=learned)
+
+    def _ranges(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
+        """The written conversation, and [low, high) in it of the answers to learn; with `prompt_loss` of those not to."""
+        answers = [message for message in messages if message.role == "assistant"]
+        every = all(message.learned for message in answers)
+        if self.prompt_loss and every:
+            return self.written(messages), []
+        if self._marked:
+            whole, found = self._marks(messages)
+        else:
+            whole = self.written(messages)
+            found = self.answers(messages, whole)
+        if every:
+            return whole, found
+        if len(found) != len(answers):
+            raise UnreadableError("the chat template marks only some answers, and not all are to be learned", broken=False)
+        chosen = zip(answers, found, strict=True)
+        return whole, [place for message, place in chosen if message.learned is not self.prompt_loss]
 
     def answers(self, messages: Sequence[Message], whole: str) -> list[tuple[int, int]]:
         """[low, high) in characters of each turn of the assistant in the written conversation, end markers included."""
@@ -118,27 +139,34 @@ class Encoder:
             found.append((len(before), len(after.rstrip())))
         return found
 
-    def _marks(self) -> bool:
-        return "generation %}" in self._template() or "generation -%}" in self._template()
+    @property
+    def _marked(self) -> bool:
+        """Whether the template marks answers where it can be told.
 
-    def _by_marks(self, messages: Sequence[Message]) -> Tokens:
-        taken = self._applied(messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
-        ids, mask = (np.asarray(taken[key], dtype=np.int64) for key in ("input_ids", "assistant_masks"))
-        return Tokens(ids=ids, learned=mask.astype(np.bool_))
+        What is written inside a block that is kept before it is put out (a macro) has no place yet when the mark is met.
+        """
+        template = self._template()
+        marks = [found.start() for found in re.finditer(r"{%[-+]?\s*generation\b", template)]
+        return bool(marks) and not any(_held_back(template[:mark]) for mark in marks)
+
+    def _marks(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
+        """A conversation as the chat template writes it, and [low, high) in characters of what it marks."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        with _refusals():
+            written, places = render_jinja_template(
+                conversations=[_turns(messages)],
+                chat_template=self._template(),
+                return_assistant_tokens_mask=True,
+                **self.tokenizer.special_tokens_map,
+            )
+        return str(written[0]), [(int(low), int(high)) for low, high in places[0]]
 
     def written(self, messages: Sequence[Message], *, opened: bool = False) -> str:
         """A conversation as the chat template writes it, with the opening of an answer if so asked."""
-        return str(self._applied(messages, tokenize=False, add_generation_prompt=opened))
-
-    def _applied(self, messages: Sequence[Message], **options: Any) -> Any:
-        from jinja2.exceptions import TemplateError
-
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            return self.tokenizer.apply_chat_template(turns, chat_template=self.chat_template, **options)
-        except (TemplateError, TypeError, ValueError) as error:
-            # Templates refuse what they cannot write (two turns of the user in a row) in words of their own.
-            raise UnreadableError("refused by the chat template", str(error).partition("\n")[0][:120]) from error
+        options = {"chat_template": self.chat_template, "tokenize": False, "add_generation_prompt": opened}
+        with _refusals():
+            return str(self.tokenizer.apply_chat_template(_turns(messages), **options))
 
     def _template(self) -> str:
         chosen = self.chat_template or getattr(self.tokenizer, "chat_template", None)
@@ -163,6 +191,8 @@ class Encoder:
         content = backend.to_str() if backend is not None else json.dumps(sorted(self.tokenizer.get_vocab().items()))
         said = [content, self.chat_template or getattr(self.tokenizer, "chat_template", None), self.prompt_loss, self.end]
         said += [] if self.special_tokens else ["spelled tokens are text"]
+        # Such data were once masked by transformers.
+        said += ["marks by offsets"] if said[1] and not self.prompt_loss and self._marked else []
         return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()
 
     def vocabulary(self, ids: NDArray[np.int64]) -> str:
@@ -179,6 +209,33 @@ class Encoder:
             if found is not None and found < getattr(self.tokenizer, "vocab_size", found + 1):
                 return int(found)
         return 0
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Templates refuse what they cannot write (two turns of the user in a row) in words of their own."""
+    from jinja2.exceptions import TemplateError
+
+    try:
+        yield
+    except (TemplateError, TypeError, ValueError) as error:
+        raise UnreadableError("refused by the chat template", str(error).partition("\n")[0][:120]) from error
+
+
+def _held_back(before: str) -> bool:
+    """Whether the blocks that are open at the end of a part of a template include one that holds back what it writes."""
+    opened = re.findall(r"{%[-+]?\s*(?:(?:macro|call|filter)\b|set\s+[\w.]+\s*(?:\||[-+]?%}))", before)
+    return len(opened) > len(re.findall(r"{%[-+]?\s*end(?:macro|call|filter|set)\b", before))
+
+
+def _begins(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[num_tokens] Where each token begins. One that is nothing but space may be trimmed to its end; it follows the last."""
+    begins, ends = offsets[:, 0], offsets[:, 1]
+    return np.where(begins == ends, np.append(0, ends[:-1])[: begins.size], begins)
 
 
 def special_tokens_of(tokenizer: Any) -> set[str]:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from chat import CHATML, FORGETFUL, MARKED, chat_tokenizer
+from chat import CHATML, FORGETFUL, IN_MACRO, MARKED, MARKED_INSIDE, chat_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +79,45 @@ def test_a_template_with_marks_of_its_own_gives_the_same_mask() -> None:
     assert marked.learned.tolist() == found.learned.tolist()
 
 
+@pytest.mark.parametrize("trimmed", [False, True])
+@pytest.mark.parametrize(
+    ("template", "end"), [(CHATML, "<|im_end|>"), (MARKED, "<|im_end|>"), (IN_MACRO, "<|im_end|>"), (MARKED_INSIDE, "")]
+)
+@pytest.mark.parametrize(
+    "answers", [(" Sure.", "Two."), ("One.", " Sure.", "Three"), ("One. ", "Two."), ("One  ", " ", "Two"), (" S S ", " S")]
+)
+def test_exactly_the_answers_are_learned_whatever_a_token_leaves_out(
+    answers: tuple[str, ...], template: str, end: str, trimmed: bool
+) -> None:
+    """A tokenizer may say that a word begins behind its space: then no token holds an answer's first or last character."""
+    tokenizer = chat_tokenizer(template, trimmed=trimmed)
+    messages = conversation([(f"secret {index}", answer) for index, answer in enumerate(answers)])
+    made = Encoder(tokenizer=tokenizer).encode(messages)
+    pieces = [tokenizer.decode([index]) if learned else "|" for index, learned in zip(made.ids, made.learned, strict=True)]
+    assert [piece for piece in re.split(r"(?:(?<!<)\|(?!>))+", "".join(pieces)) if piece] == [a + end for a in answers]
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKED])
+def test_an_answer_that_is_not_to_be_learned_is_not(template: str) -> None:
+    first, bad, *rest = conversation([("one?", "two."), ("three?", "four.")])
+    messages = (first, Message(role="assistant", content=bad.content, learned=False), *rest)
+    made = Encoder(tokenizer=TOKENIZER, chat_template=template).encode(messages)
+    assert learned_text(made) == "four.<|im_end|>"
+    everything = Encoder(tokenizer=TOKENIZER, chat_template=template, prompt_loss=True).encode(messages)
+    assert TOKENIZER.decode(everything.ids[~everything.learned].tolist()) == "two.<|im_end|>"
+    with pytest.raises(UnreadableError, match="no answer to learn from"):
+        Encoder(tokenizer=TOKENIZER, chat_template=template).encode(messages[:2])
+
+
+def test_marks_on_some_answers_do_not_say_which_is_to_be_learned() -> None:
+    last = MARKED.replace("message.role == 'assistant'", "message.role == 'assistant' and loop.last")
+    messages = conversation([("one?", "two."), ("three?", "four.")])
+    assert learned_text(Encoder(tokenizer=TOKENIZER, chat_template=last).encode(messages)) == "four.<|im_end|>"
+    bad = (*messages[:3], Message(role="assistant", content="four.", learned=False))
+    with pytest.raises(UnreadableError, match="marks only some answers"):
+        Encoder(tokenizer=TOKENIZER, chat_template=last).encode(bad)
+
+
 @pytest.mark.parametrize(
     ("messages", "template", "reason"),
     [
@@ -96,6 +135,12 @@ def test_what_has_no_exact_mask_is_left_out(messages: tuple[Message, ...], templ
 def test_without_a_template_conversations_are_refused() -> None:
     with pytest.raises(InputError, match=r"no chat template; give one with --chat-template FILE"):
         Encoder(tokenizer=chat_tokenizer(None)).check(conversation([("a", "b")]))
+
+
+def test_a_missing_template_is_no_fault_of_a_conversation() -> None:
+    for prompt_loss in (False, True):
+        with pytest.raises(InputError, match="no chat template"):
+            Encoder(tokenizer=chat_tokenizer(None), prompt_loss=prompt_loss).encode(conversation([("a", "b")]))
 
 
 def test_a_text_ends_with_the_end_mark_once() -> None:

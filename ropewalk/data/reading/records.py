@@ -18,6 +18,8 @@ class Message:
     role: str
     """`system`, `user`, `assistant` or `tool`."""
     content: str
+    learned: bool = True
+    """Whether it is learned, if it is an answer."""
 
 
 Content = str | tuple[Message, ...]
