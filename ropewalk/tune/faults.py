@@ -4,7 +4,8 @@ A step whose loss is not finite, or whose gradients are not, is never taken: the
 is too high for five steps is a run that has diverged: above ten times its running median, or, since a language model that
 has forgotten everything says ln V (10.8 of 2.2) and never more, far above its lowest median in nats: eight times as far as
 losses usually are from their median, at least 3 and at most 6. Before twenty losses are known it is 6, above the median of
-those there are: the first one is the untouched model's. A loss one or two nats up that comes down again is no fault.
+those there are: the first one is the untouched model's. A loss one or two nats up that comes down again is no fault. A step
+that learns no token has a loss of 0 that says nothing: only whether it is finite is looked at, and it is not remembered.
 
 The same command would come to the same fault, to the last bit. So `state/fault.json` says where the run was stopped, and a
 resumed run may then have a lower learning rate: it goes on from the last state that was written in the course of the run,
@@ -63,10 +64,12 @@ class Watch:
         """In JSON types."""
         return {"losses": list(self.losses), "high": self.high, "lowest": self.lowest}
 
-    def fault(self, loss: float) -> str | None:
-        """What is wrong with the loss of a step, None where nothing is."""
+    def fault(self, loss: float, *, learned: bool = True) -> str | None:
+        """What is wrong with the loss of a step, None where nothing is; `learned` is whether any token was."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
+        if not learned:
+            return None
         above = self._above(loss)
         self.high = self.high + 1 if above else 0
         if above and self.high >= PATIENCE:

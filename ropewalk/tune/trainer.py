@@ -55,6 +55,7 @@ class Tuner(Trainer):  # type: ignore[misc]
         self.loss_is_scaled_for_ga = True
         self._loss_shifts_labels = True
         self._losses: list[Tensor] = []
+        self._learned: list[Tensor] = []
         self._before: dict[str, Tensor] | None = None
         # Results go to stdout, and a step's line is none.
         self.remove_callback(PrinterCallback)
@@ -96,7 +97,9 @@ class Tuner(Trainer):  # type: ignore[misc]
         """This process's share of the batch's mean loss over learned tokens."""
         outputs = model(**inputs)
         items = num_items_in_batch if num_items_in_batch is not None else num_learned(inputs["labels"])
-        loss = outputs["loss"] / torch.as_tensor(items, device=outputs["loss"].device).clamp(min=1)
+        items = torch.as_tensor(items, device=outputs["loss"].device)
+        self._learned.append(items.detach().float())
+        loss = outputs["loss"] / items.clamp(min=1)
         # Gradients are averaged over processes, and this loss is divided by the labels of all of them.
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
@@ -113,10 +116,10 @@ class Tuner(Trainer):  # type: ignore[misc]
 
     def judge(self) -> None:
         """Before a step is taken: raises `DivergedError`, the state saved, where loss or gradients are not to be trusted."""
-        loss = torch.stack(self._losses).sum()
-        self._losses = []
-        loss = self.accelerator.gather(loss[None]).mean()
-        fault = self.watch.fault(float(loss))
+        step = torch.stack([torch.stack(self._losses).sum(), torch.stack(self._learned).sum()])
+        self._losses, self._learned = [], []
+        losses, learned = self.accelerator.gather(step[None]).unbind(1)
+        fault = self.watch.fault(float(losses.mean()), learned=bool((learned > 0).any()))
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         if fault is None and not all(bool(torch.isfinite(grad).all()) for grad in grads):
             fault = "a gradient is not finite"

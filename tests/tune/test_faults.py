@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from small import Tune
+from streams import Unlabelled
 from test_resume import At, killed
 from transformers import TrainerCallback
 
@@ -108,6 +109,28 @@ def test_what_ordinary_runs_do_is_no_fault(seed: int) -> None:
     for losses in (noise, easy_first, harmed, stretched):
         watch = Watch()
         assert {watch.fault(max(0.01, loss)) for loss in losses} == {None}
+
+
+def test_a_step_without_a_learned_token_is_not_looked_at() -> None:
+    draw = random.Random(0)
+    watch = Watch()
+    for _ in range(400):
+        learned = draw.random() < 0.4
+        assert watch.fault(draw.uniform(1.8, 2.6) if learned else 0.0, learned=learned) is None
+    assert min(watch.losses) >= 1.8
+    # Such a step neither interrupts five bad ones nor counts among them, and what is not finite is still a fault.
+    faults = [watch.fault(loss, learned=loss > 0) for loss in (30.0, 0.0, 30.0, 0.0, 0.0, 30.0, 30.0, 0.0, 30.0)]
+    assert faults[:8] == [None] * 8
+    assert faults[8] is not None
+    assert watch.fault(math.nan, learned=False) == "the loss is nan"
+
+
+def test_given_rows_without_labels_stop_no_healthy_run(tune: Tune, tmp_path: Path) -> None:
+    """Eight steps learn nothing and eight do: the median of all losses would be 0, every real loss ten times above it."""
+    out = tmp_path / "out"
+    assert tune(out, data=Unlabelled, steps=16, learning_rate=1e-4).status == "done"
+    losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [loss == 0 for loss in losses] == [True] * 8 + [False] * 8
 
 
 # --- the way out of a fault ------------------------------------------------------------------------------------------------
