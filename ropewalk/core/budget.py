@@ -2,7 +2,7 @@
 
 Symbols: T tokens of one forward pass (rows times window), h hidden, f intermediate, q and k the widths of queries and keys
 (heads times their size), V vocabulary, L layers, a bytes of an activation (4, or 2 under autocast), r bytes of the residual
-stream (4: a sum of float32 and bfloat16 is float32).
+stream (4: a sum of float32 and bfloat16 is float32; 2 where a base in bfloat16 has its embeddings and norms frozen).
 
 - A layer keeps for its backward pass, elements of a token: its input, the first norm's quotient and result (3h), rotated
   queries and the attention's output (2q), rotated keys and values (2k), the same three of the second norm (3h), and of a
@@ -203,6 +203,8 @@ def _head(sizes: Sizes, training: Training, tokens: int) -> int:
     whole = 0 if training.recipe == "lora" else 4 * sizes.embedding_parameters
     # Autocast keeps a copy of every weight until the loss is made.
     copies = 2 * sizes.num_layers * sizes.layer_parameters if training.half and training.recipe == "full" else 0
+    # The loss multiplies by one of its own.
+    copies += 2 * sizes.embedding_parameters if training.half and whole else 0
     return 4 * tokens * sizes.hidden * 5 + max(3 * chunk, chunk + whole) + copies
 
 

@@ -94,6 +94,7 @@ CASES = [
     ("gradients there", sizes_of(), Training(accumulated=True), 2048, 0.03),
     ("bfloat16", sizes_of(), Training(half=True), 2048, 0.03),
     ("bfloat16, nothing checkpointed", sizes_of(), Training(half=True, checkpoint_every=0), 2048, 0.02),
+    ("large vocabulary in bfloat16", sizes_of(num_layers=2, vocabulary=20_000), Training(half=True), 2048, 0.01),
     ("adapters", sizes_of(), Training(recipe="lora"), 2048, 0.05),
     ("longlora", sizes_of(), Training(recipe="longlora"), 2048, 0.03),
     ("longlora in bfloat16", sizes_of(), Training(recipe="longlora", half=True), 2048, 0.06),
