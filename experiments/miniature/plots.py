@@ -56,7 +56,8 @@ def positions(cells: Cells, seeds: tuple[int, ...], table: Table, folder: Path) 
     # What breaks down would flatten all the rest.
     middle = sorted(float(values.mean()) for _, values in found)[len(found) // 2]
     low = min(float(values.min()) for _, values in found)
-    axes.set_ylim(max(-0.4, min(-0.05, low - 0.05)), max(0.6, min(3.0, 3 * middle)))
+    high = max(float(values.max()) for _, values in found)
+    axes.set_ylim(max(-0.4, min(-0.05, low - 0.05)), min(high + 0.05, max(0.6, min(3.0, 3 * middle))))
     return _saved(figure, axes, folder / f"miniature-{table.id}.png")
 
 
