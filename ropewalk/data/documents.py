@@ -38,7 +38,8 @@ def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file. Raises `TextError` where it is missing, no file, empty, or not UTF-8."""
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        # A mark of its byte order is no part of a text.
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise TextError(f"{file} is not UTF-8 text (byte {error.start}); convert it to UTF-8 first") from error
     except OSError as error:

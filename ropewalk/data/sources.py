@@ -41,7 +41,8 @@ def read_records(path: str | Path) -> list[dict[str, Any]]:
 
 def _lines(text: str, path: str | Path) -> list[Any]:
     records = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines, which also ends a line at what JSON allows inside its strings (U+2028).
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 records.append(json.loads(line))

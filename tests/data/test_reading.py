@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ropewalk.core.errors import InputError, MachineError, TextError
+from ropewalk.data.documents import read_text
 from ropewalk.data.reading.files import open_files
 from ropewalk.data.reading.formats import recognise
 from ropewalk.data.reading.hub import HubSource, open_dataset
 from ropewalk.data.reading.records import LeftOut, Message, Record, UnreadableError
+from ropewalk.data.sources import read_records
 
 TURNS = (Message(role="user", content="why?"), Message(role="assistant", content="so."))
 
@@ -44,8 +46,29 @@ def read(path: Path | str, **options: object) -> tuple[list[object], list[str]]:
         {"conversations": [{"from": "human", "value": "why?"}, {"from": "gpt", "value": "so."}], "id": 1},
         {"instruction": "why?", "input": "", "output": "so."},
         {"instruction": "why?", "output": "so."},
+        {"conversations": '[{"from": "human", "value": "why?"}, {"from": "gpt", "value": "so."}]'},
+        {"messages": ' [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so."}]'},
+        {
+            "messages": [
+                {"role": "user", "content": "why?", "weight": None, "tool_calls": None},
+                {"role": "assistant", "content": "so.", "weight": 1, "reasoning_content": "", "tool_calls": []},
+            ],
+            "tools": "[]",
+            "system": "",
+            "history": [],
+        },
     ],
-    ids=["openai", "openai-parts", "lmsys", "sharegpt", "alpaca", "alpaca-no-input"],
+    ids=[
+        "openai",
+        "openai-parts",
+        "lmsys",
+        "sharegpt",
+        "alpaca",
+        "alpaca-no-input",
+        "sharegpt-json",
+        "openai-json",
+        "nothing",
+    ],
 )
 def test_a_conversation_is_known_without_being_told(record: dict) -> None:
     assert recognise(record) == TURNS
@@ -53,6 +76,34 @@ def test_a_conversation_is_known_without_being_told(record: dict) -> None:
 
 def test_an_instructions_input_stands_below_it() -> None:
     assert recognise({"instruction": "add", "input": "1 2", "output": "3"})[0].content == "add\n\n1 2"  # type: ignore[union-attr]
+
+
+def test_an_answer_that_is_not_to_be_learned_says_so() -> None:
+    turns = [{"role": "user", "content": "q", "weight": 0}, {"role": "assistant", "content": "bad", "weight": 0}]
+    read = recognise({"messages": [*turns, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})
+    assert [turn.learned for turn in read] == [True, False, True, True]  # type: ignore[union-attr]
+
+
+def test_what_stands_beside_the_turns_is_put_before_them() -> None:
+    system = Message(role="system", content="be brief")
+    turns = [{"from": "human", "value": "why?"}, {"from": "gpt", "value": "so."}]
+    assert recognise({"conversations": turns, "system": "be brief"}) == (system, *TURNS)
+    assert recognise({"conversations": [{"from": "system", "value": "be brief"}, *turns], "system": "be brief"}) == (
+        system,
+        *TURNS,
+    )
+    before = (Message(role="user", content="who?"), Message(role="assistant", content="me."))
+    record = {"instruction": "why?", "output": "so.", "history": [["who?", "me."]], "system": "be brief"}
+    assert recognise(record) == (system, *before, *TURNS)
+    # Of a text they are other columns.
+    assert recognise({"text": "a", "system": "unix", "tools": ["hammer"], "history": "long"}) == "a"
+
+
+def test_a_text_in_a_conversations_field_is_read_only_where_named() -> None:
+    assert recognise({"conversation": "A: hello"}, "conversation") == "A: hello"
+    for field in (None, "conversation"):
+        with pytest.raises(UnreadableError, match="field 'conversation' holds no turns"):
+            recognise({"conversation": '[{"role": "user", '}, field)
 
 
 def test_a_text_is_read_from_its_field() -> None:
@@ -72,14 +123,15 @@ def test_a_text_is_read_from_its_field() -> None:
         ({"text": None}, None, "field 'text' is neither text nor turns", "null"),
         ({"text": "a\ud800"}, None, "a lone surrogate", "at character 1"),
         ({"messages": ["hi"]}, None, "a turn that is no object", "text"),
-        ({"messages": [{"role": "narrator", "content": "a"}]}, None, "a turn of unknown role", "'narrator'"),
         ({"messages": [{"role": ["user"], "content": "a"}]}, None, "a turn of unknown role", "['user']"),
         ({"messages": [{"role": {"name": "user"}, "content": "a"}]}, None, "a turn of unknown role", "{'name': 'user'}"),
         ({"messages": [{"content": "a"}]}, None, "a turn of unknown role", "None"),
         ({"messages": [{"role": "user", "content": None}]}, None, "a turn that is not text", "null"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, None, "a turn that is not text", "a list"),
-        ({"messages": [{"role": "assistant", "content": "", "tool_calls": [1]}]}, None, "a turn that calls tools", ""),
+        ({"messages": [{"role": "user", "content": [{"text": 1}]}]}, None, "a turn that is not text", "a list"),
         ({"instruction": 1, "output": "a"}, None, "a field of an instruction is not text", "a number"),
+        ({"instruction": "double it", "input": 0, "output": "0"}, None, "a field of an instruction is not text", "a number"),
+        ({"conversations": "hello"}, None, "field 'conversations' holds no turns", "--field conversations"),
+        ({"messages": '{"role": "user"}'}, None, "field 'messages' holds no turns", "no JSON list"),
     ],
 )
 def test_a_record_of_no_use_says_why(record: object, field: str | None, reason: str, detail: str) -> None:
@@ -88,6 +140,31 @@ def test_a_record_of_no_use_says_why(record: object, field: str | None, reason: 
     assert caught.value.reason == reason
     assert detail in caught.value.detail
     assert caught.value.broken
+
+
+ANSWER = {"role": "assistant", "content": "so."}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"messages": [{"role": "developer", "content": "be brief"}, ANSWER]}, "a turn of unknown role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "a turn that is not text"),
+        ({"messages": [{"role": "assistant", "content": None, "tool_calls": [1]}]}, "a turn that calls tools"),
+        ({"messages": [{**ANSWER, "reasoning_content": "hm"}]}, "a turn with its reasoning beside it"),
+        ({"messages": [{**ANSWER, "weight": 0.5}]}, "a turn with a weight that is neither 0 nor 1"),
+        ({"messages": [ANSWER], "tools": [{"name": "f"}]}, "a record with tools"),
+        ({"messages": [{"role": "system", "content": "a"}], "system": "b"}, "a record with a system prompt that is not its"),
+        ({"messages": [ANSWER], "system": ["b"]}, "a record with a system prompt that is not its turn's"),
+        ({"messages": [ANSWER], "history": [["a", "b"]]}, "a record with a history that is no pairs of texts before it"),
+        ({"instruction": "a", "output": "b", "history": "c"}, "a record with a history that is no pairs of texts before it"),
+        ({"instruction": "a", "output": "b", "tools": [1]}, "a record with tools"),
+    ],
+)
+def test_a_whole_record_of_a_kind_that_is_not_read_is_left_out_and_not_broken(record: object, reason: str) -> None:
+    with pytest.raises(UnreadableError, match=reason) as caught:
+        recognise(record)
+    assert not caught.value.broken
 
 
 def test_a_broken_line_in_the_middle_is_named_with_its_number(tmp_path: Path) -> None:
@@ -199,13 +276,14 @@ def test_a_folder_is_read_in_order_and_nothing_outside_it(tmp_path: Path) -> Non
     (folder / "up").symlink_to(tmp_path)
     (folder / "inner.txt").symlink_to(folder / "z.txt")
     source = open_files(str(folder))
-    assert list(source.files) == ["a/deep/x.md", "inner.txt", "z.txt"]
+    assert list(source.files) == ["a/deep/x.md", "z.txt"]
     assert {(Path(left.file).name, left.reason) for left in source.skipped} == {
         (".git", "hidden"),
         (".hidden.txt", "hidden"),
         ("packed.gz", "compressed"),
         ("link.txt", "a link that leads out of the folder"),
         ("up", "a link that leads out of the folder"),
+        ("inner.txt", "another name of a file that is read"),
     }
 
 
@@ -317,6 +395,18 @@ def test_a_wrong_option_of_a_data_set_is_a_sentence(text: str, words: str) -> No
     importlib.import_module("datasets")
     with pytest.raises(InputError, match=words):
         open_dataset(text)
+
+
+def test_a_line_of_json_ends_where_the_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_bytes('\ufeff{"a": "x\u2028y\x85z"}\r\n\n{"a": "b"}\n'.encode())
+    assert read_records(path) == [{"a": "x\u2028y\x85z"}, {"a": "b"}]
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "chat.jinja"
+    path.write_bytes(b"\xef\xbb\xbf{% for message in messages %}")
+    assert read_text(path) == "{% for message in messages %}"
 
 
 PIECES = st.sampled_from(

@@ -3,16 +3,23 @@
 Known without being told: `text`; OpenAI's `messages` and LMSYS-Chat's `conversation` (role and content), ShareGPT's
 `conversations` (from and value), Alpaca's `instruction`, `input` and `output`. Any other field is named by the user.
 
-Given up: parts that are no text (pictures, calls of tools): such a conversation is left out whole and counted, since one
-without them is another conversation.
+A record that is whole but says more than turns of text (pictures, calls of tools, an unknown role, reasoning beside an
+answer, a list of tools) is left out whole and counted, since without them it is another conversation; it is not broken. A
+system prompt and a history that stand beside the turns are put before them, where it is plain how.
+
+Given up: learning from such records.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ropewalk.data.reading.records import Content, Message, UnreadableError
 
-FIELDS = ("text", "messages", "conversation", "conversations")
+CONVERSATIONS = ("messages", "conversation", "conversations")
+FIELDS = ("text", *CONVERSATIONS)
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""What a turn says before its answer, which few templates write."""
 ROLES = {
     "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "model": "assistant",
     "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "tool": "tool",
@@ -24,6 +31,7 @@ def recognise(record: Any, field: str | None = None) -> Content:
     """The content of one record. Raises `UnreadableError` with the reason."""
     if not isinstance(record, Mapping):
         raise UnreadableError("no object", f"it is {_kind(record)}")
+    named = field is not None
     if field is None:
         found = [name for name in FIELDS if name in record]
         found += ["instruction"] if {"instruction", "output"} <= record.keys() else []
@@ -34,13 +42,28 @@ def recognise(record: Any, field: str | None = None) -> Content:
     if field not in record:
         raise UnreadableError(f"no field {field!r}", f"it has {listed(record) or 'none'}")
     if field == "instruction" and "output" in record:
-        return _alpaca(record)
-    value = record[field]
+        return (*_before(record, ()), *_alpaca(record))
+    value = _unpacked(record[field], field, named=named) if field in CONVERSATIONS else record[field]
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list):
-        return tuple(_turn(turn) for turn in value)
+        turns = tuple(_turn(turn) for turn in value)
+        return (*_before(record, turns), *turns) if turns else turns
     raise UnreadableError(f"field {field!r} is neither text nor turns", f"it is {_kind(value)}")
+
+
+def _unpacked(value: Any, field: str, *, named: bool) -> Any:
+    """The turns of a conversation, which a column of texts holds as JSON. Only whoever names the field may mean its text."""
+    if not isinstance(value, str) or (named and not value.lstrip().startswith(("[", "{"))):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list):
+        more = "" if named else f"; read it as text with --field {field}"
+        raise UnreadableError(f"field {field!r} holds no turns", f"it is text that is no JSON list{more}")
+    return found
 
 
 def listed(names: Iterable[Any], most: int = 8) -> str:
@@ -49,16 +72,39 @@ def listed(names: Iterable[Any], most: int = 8) -> str:
     return ", ".join(said[:most]) + (f" and {len(said) - most} more" if len(said) > most else "")
 
 
-def _alpaca(record: Mapping[str, Any]) -> Content:
+def _before(record: Mapping[str, Any], turns: tuple[Message, ...]) -> list[Message]:
+    """The turns that a record says beside its conversation. Raises `UnreadableError` for what is not put into turns here."""
+    for name in ("tools", "functions"):
+        if _says(record.get(name)):
+            raise UnreadableError("a record with tools", f"in its field {name!r}", broken=False)
+    found = []
+    system, history = record.get("system"), record.get("history")
+    if _says(system):
+        said = [turn.content for turn in turns if turn.role == "system"]
+        if not isinstance(system, str) or (said and said != [system]):
+            raise UnreadableError("a record with a system prompt that is not its turn's", broken=False)
+        found += [] if said else [Message(role="system", content=_text(system))]
+    if _says(history):
+        for pair in history if isinstance(history, list) and not turns else [None]:
+            if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+                raise UnreadableError("a record with a history that is no pairs of texts before it", broken=False)
+            found += [_said("user", pair[0]), _said("assistant", pair[1])]
+    return found
+
+
+def _says(value: Any) -> bool:
+    """Whether a field holds anything: tables have every field in every row, and write nothing in several ways."""
+    return bool(value) and not (isinstance(value, str) and value.strip() in ("", "[]", "{}", "null"))
+
+
+def _alpaca(record: Mapping[str, Any]) -> tuple[Message, ...]:
     """The input under the instruction, as one turn of the user."""
-    parts = [record["instruction"], record.get("input") or "", record["output"]]
+    parts = [record["instruction"], "" if record.get("input") is None else record["input"], record["output"]]
     wrong = [part for part in parts if not isinstance(part, str)]
     if wrong:
         raise UnreadableError("a field of an instruction is not text", f"it is {_kind(wrong[0])}")
-    if not parts[2].strip():
-        raise UnreadableError("an answer that is empty", broken=False)
     question = "\n\n".join(part for part in parts[:2] if part.strip())
-    return (Message(role="user", content=_text(question)), Message(role="assistant", content=_text(parts[2])))
+    return (_said("user", question), _said("assistant", parts[2]))
 
 
 def _turn(turn: Any) -> Message:
@@ -66,14 +112,23 @@ def _turn(turn: Any) -> Message:
         raise UnreadableError("a turn that is no object", f"it is {_kind(turn)}")
     role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
     if not isinstance(role, str) or role not in ROLES:
-        raise UnreadableError("a turn of unknown role", f"it is {role!r:.40}; known are {', '.join(sorted(ROLES))}")
+        known = f"it is {role!r:.40}; known are {', '.join(sorted(ROLES))}"
+        raise UnreadableError("a turn of unknown role", known, broken=not isinstance(role, str))
     if turn.get("tool_calls") or turn.get("function_call"):
-        raise UnreadableError("a turn that calls tools")
-    text = _text(_joined(content))
-    if ROLES[role] == "assistant" and not text.strip():
+        raise UnreadableError("a turn that calls tools", broken=False)
+    if any(_says(turn.get(name)) for name in REASONING):
+        raise UnreadableError("a turn with its reasoning beside it", broken=False)
+    weight = turn.get("weight")
+    if ROLES[role] == "assistant" and weight not in (None, 0, 1):
+        raise UnreadableError("a turn with a weight that is neither 0 nor 1", f"it is {weight!r:.40}", broken=False)
+    return _said(ROLES[role], _joined(content), learned=weight in (None, 1))
+
+
+def _said(role: str, content: str, *, learned: bool = True) -> Message:
+    if role == "assistant" and not content.strip():
         # Learning from it is learning to say nothing.
         raise UnreadableError("an answer that is empty", broken=False)
-    return Message(role=ROLES[role], content=text)
+    return Message(role=role, content=_text(content), learned=learned or role != "assistant")
 
 
 def _joined(content: Any) -> str:
@@ -83,7 +138,9 @@ def _joined(content: Any) -> str:
     parts = content if isinstance(content, list) else [content]
     texts = [part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in parts]
     if not all(isinstance(text, str) for text in texts):
-        raise UnreadableError("a turn that is not text", f"it is {_kind(content)}")
+        # A picture or a sound, as OpenAI writes them, is a whole part; anything else is nobody's format.
+        whole = all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in parts)
+        raise UnreadableError("a turn that is not text", f"it is {_kind(content)}", broken=not whole)
     return "".join(str(text) for text in texts)
 
 
