@@ -1,17 +1,47 @@
 """Where documents end in the rows of a batch, from their ids and from a padding mask.
 
 Found once for a batch and not once for each layer: on a GPU each look at the ids waits for all work before it.
+
+Some families (StableLM, Nemotron) hand no keywords from their layers to attention, so the ids of a batch would be lost
+without a word. `noted` keeps them while the model's forward runs, for whoever makes its mask.
 """
 
 import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ropewalk.core.errors import InputError
 
 Ends = tuple[int, ...]
 """Where the documents of one row end; the last is its length."""
+
+GIVEN: ContextVar[Tensor | None] = ContextVar("document_ids", default=None)
+"""The document ids [B, T] that the model's running forward was given. A layer that is run again in the backward pass, maybe
+in another thread, finds none here: what it needs has to come to it in its arguments."""
+
+
+@contextmanager
+def noted(*models: nn.Module) -> Iterator[None]:
+    """While it lasts, each forward of these modules has its `document_ids` in `GIVEN`."""
+    with ExitStack() as hooks:
+        for model in models:
+            hooks.callback(model.register_forward_pre_hook(_note, with_kwargs=True).remove)
+            hooks.callback(model.register_forward_hook(_forget, always_call=True).remove)
+        yield
+
+
+def _note(model: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    if keywords.get("document_ids") is not None:
+        GIVEN.set(keywords["document_ids"])
+
+
+def _forget(model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    GIVEN.set(None)
 
 
 class EndsOfBatch:

@@ -8,6 +8,8 @@ its own, which `put_on` makes; so the config always says what is on, and a copie
 Documents are told apart by `document_ids` [B, T] among the keywords of the model's forward, never by position ids: positions
 that jump inside a document (PoSE, randomized) look like packs to transformers, whose own mask then hides each chunk from the
 next. No ids: each row is one document. Padding is a document of its own, by its id or by zeros of a 2D `attention_mask`.
+The ids come to the layers as the mask too: some families hand layers no keywords, and all hand them the mask, also when a
+checkpointed layer is run again. A layer that gets none of the ids that its model was given is an error.
 
 With keys in a cache and no ids (generation), transformers' own SDPA function and mask are called. Keys before the queries in
 training are a trained prefix, which every document sees.
@@ -24,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ropewalk.attention.documents import Ends, EndsOfBatch
+from ropewalk.attention.documents import GIVEN, Ends, EndsOfBatch, noted
 from ropewalk.attention.segments import Segments, attend, until
 from ropewalk.attention.shifted import Shifted
 from ropewalk.core.errors import InputError, UnsupportedError
@@ -32,6 +34,8 @@ from ropewalk.core.errors import InputError, UnsupportedError
 PACKED = "ropewalk_packed"
 FULL_LAYER = "full_attention"
 """What transformers' `layer_types` calls a layer that sees the whole text."""
+OWN_MASKS = frozenset({"doge"})
+"""Families whose layers make a mask of their own out of the one that they get."""
 REFUSED = {
     "softcap": "soft-capping of logits",
     "s_aux": "attention sinks",
@@ -76,7 +80,12 @@ def put_on(model: nn.Module, shifted: Shifted | None = None) -> Iterator[nn.Modu
     if others:
         raise UnsupportedError(
             f"{text.model_type} has layers of the kind {', '.join(others)}, which segments cannot keep apart; tune it with "
-            "its own attention (own), one document in a row"
+            "its own attention (--attention own), one document in a row"
+        )
+    if text.model_type in OWN_MASKS:
+        raise UnsupportedError(
+            f"layers of {text.model_type} make a mask of their own for each pair of tokens, and segments have none; tune it "
+            "with its own attention (--attention own), one document in a row"
         )
     name, before = register(shifted), implementations(host.config)
     host.set_attn_implementation({**before, own_key(host.config, text): name})
@@ -84,9 +93,10 @@ def put_on(model: nn.Module, shifted: Shifted | None = None) -> Iterator[nn.Modu
         if text._attn_implementation != name:
             raise UnsupportedError(
                 f"{type(model).__name__} does not take its attention from transformers' registry, so ours cannot be put on; "
-                "tune it with its own attention (own), one document in a row"
+                "tune it with its own attention (--attention own), one document in a row"
             )
-        yield model
+        with noted(host, host.get_decoder()):
+            yield model
     finally:
         host.set_attn_implementation(before)
 
@@ -118,15 +128,28 @@ def forward(
 ) -> tuple[Tensor, None]:
     """An attention function of transformers: query [B, H, T, D], key and value [B, G, P + T, D], to [B, T, H, D].
 
-    `attention_mask` is what `mask` made of it: None, [B, P + T] with zeros for padding, or [B, 1, T, P + T] beside a cache.
+    `attention_mask` is what `mask` made of it: None, bool [B, P + T] with False for padding, the document ids [B, T] as
+    integers, or [B, 1, T, P + T] beside a cache.
     """
     length, seen = query.shape[2], key.shape[2]
     refuse_more_than_causal(module, others, seen)
+    if attention_mask is not None and attention_mask.ndim == 2 and attention_mask.dtype != torch.bool:
+        document_ids, attention_mask = attention_mask if document_ids is None else document_ids, None
+    if document_ids is None and GIVEN.get() is not None:
+        raise UnsupportedError(
+            f"{type(module).__name__} was not told the document_ids that its model was given, so documents of a row "
+            "would see each other; leave the attention mask out, or tune this model with its own attention "
+            "(--attention own), one document in a row"
+        )
     four = attention_mask is not None and attention_mask.ndim == 4
     if document_ids is None and seen != length and (four or length == 1):
         return beside_a_cache(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout)
     if four and seen == length:
-        raise InputError("a 4D attention mask came where documents are kept apart; leave it out and give document_ids")
+        raise InputError(
+            f"a 4D attention mask came to {type(module).__name__}, from the caller or made by the model itself, "
+            "and segments have none; leave it out, or tune a model that makes one with its own attention (--attention own), "
+            "one document in a row"
+        )
     real = None if attention_mask is None or four else attention_mask[:, seen - length :]
     ends = ends_of_batch(document_ids, real, num_rows=query.shape[0], length=length)
     layer = int(getattr(module, "layer_idx", 0) or 0)
@@ -156,7 +179,7 @@ def refuse_more_than_causal(module: nn.Module, others: dict[str, Any], seen: int
     if asked:
         raise UnsupportedError(
             f"{type(module).__name__} asks for {' and '.join(asked)} and segments have none; tune this model with its own "
-            "attention (own), one document in a row"
+            "attention (--attention own), one document in a row"
         )
 
 
@@ -178,17 +201,22 @@ def mask(
     use_vmap: bool = False,
     **others: Any,
 ) -> Tensor | None:
-    """A mask function of transformers: nothing for rows without padding, and the 2D mask for those with it.
+    """A mask function of transformers: nothing for rows without padding, and the 2D mask for those with it. Where the model
+    was given document ids and no mask, it is those.
 
     Beside a cache it is the mask that transformers' SDPA takes, but where gradients flow: then the keys before the queries
     are a trained prefix, which needs none.
     """
     kind = getattr(mask_function, "__qualname__", "")
-    if use_vmap or "or_masks" in kind or "bidirectional" in kind or (local_size is not None and local_size < kv_length):
+    # A window of 0 is none: Qwen2-MoE makes such a mask for layers that it does not have.
+    if use_vmap or "or_masks" in kind or "bidirectional" in kind or (local_size and local_size < kv_length):
         raise UnsupportedError(
             "the model asks for a mask that is not plain causal and segments have none; tune it with its own attention "
-            "(own), one document in a row"
+            "(--attention own), one document in a row"
         )
+    given = GIVEN.get()
+    if given is not None and attention_mask is None:
+        return given
     if q_length != kv_length and not torch.is_grad_enabled():
         from transformers.masking_utils import sdpa_mask
 

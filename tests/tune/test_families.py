@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from small import Tune
+from streams import Counting
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     Gemma3ForCausalLM,
@@ -22,7 +24,12 @@ from transformers import (
 
 import ropewalk
 from ropewalk.api.tuning import merge
+from ropewalk.attention.registered import put_on
+from ropewalk.attention.shifted import Shifted
 from ropewalk.core.errors import InputError, UnsupportedError
+from ropewalk.tune.batches import collate
+from ropewalk.tune.learner import Learner
+from ropewalk.tune.loss import IGNORED
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 258, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -71,6 +78,20 @@ def test_fused_projections_learn_and_merge(family: str, recipe: str, tied: Path,
             merge(tmp_path / "out", tmp_path / "merged")
             whole = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
             torch.testing.assert_close(whole(ids).logits, ours)
+
+
+@pytest.mark.parametrize("family", ["stablelm", "nemotron"])
+@pytest.mark.parametrize("shifted", [None, Shifted(group=16)], ids=["packed", "s2"])
+def test_what_a_document_costs_is_its_own(family: str, shifted: Shifted | None) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE, initializer_range=0.3)).train()
+    batch = collate([Counting(64, documents=2).row(0)])
+    batch["labels"][:, :32] = IGNORED
+    other = {**batch, "input_ids": torch.where(batch["document_ids"] == 0, 7, batch["input_ids"])}
+    assert not torch.equal(other["input_ids"], batch["input_ids"])
+    with put_on(model, shifted):
+        learner = Learner(model)
+        assert torch.equal(learner(**batch)["loss"], learner(**other)["loss"])
 
 
 def test_keys_of_an_unknown_shape_take_no_prefix(tied: Path, tune: Tune, tmp_path: Path) -> None:
