@@ -93,7 +93,7 @@ def test_a_hub_id_is_fetched_with_weights_only_where_weights_are_needed(
 
     asked = []
 
-    def fetch(name: str, *, weights: bool) -> Path:
+    def fetch(name: str, *, weights: bool, revision: str | None) -> Path:
         asked.append((name, weights))
         return tiny_checkpoint
 

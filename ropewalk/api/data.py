@@ -1,13 +1,14 @@
 """The verb that prepares data: texts, conversations and data sets into rows that training reads."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ropewalk.api import provenance
 from ropewalk.api.checkpoints import need
 from ropewalk.core.errors import InputError, SourceError
-from ropewalk.core.output import check_kept
+from ropewalk.core.output import check_kept, check_outside
 from ropewalk.core.plan import parse_length
 from ropewalk.core.progress import Progress
 
@@ -24,7 +25,8 @@ def data(
     min_beyond: float = 0.1, allow_short: bool = False, max_broken: int = 10, seed: int = 0,
     force: bool = False, resume: bool = False, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """A folder of rows of `length` tokens from files, folders (`PATH` or `NAME=PATH`) and data sets of the hub; its card.
+    """A folder of rows of `length` tokens from files, folders and data sets of the hub, each with `NAME=` before it
+    where it is to be called so; its card.
 
     `tokenizer` is the model's folder; `window` what the model reads before it is tuned (default: what its config says).
     Raises `InputError` and its kin for whatever is wrong with the input, `MachineError` where the disk is full.
@@ -34,7 +36,6 @@ def data(
     from ropewalk.data.mixing import Mix
     from ropewalk.data.preparation import prepare
     from ropewalk.data.reading.files import check_options, open_files
-    from ropewalk.data.reading.hub import open_dataset
     from ropewalk.data.reading.records import Source
     from ropewalk.data.tokens import Encoder
 
@@ -60,7 +61,8 @@ def data(
             *([] if chat_template is None else [chat_template]),
         ],
     )
-    sources: list[Source] = [*files, *(open_dataset(text, field=field) for text in datasets)]
+    check_outside(out, folders_read(files, datasets))
+    sources: list[Source] = [*files, *(dataset_of(text, field=field) for text in datasets)]
     encoder = Encoder(
         tokenizer=tokenizer_of(model),
         chat_template=chat_template_of(chat_template),
@@ -70,6 +72,29 @@ def data(
     )
     versions = {name: version for name, version in provenance.versions().items() if name in TOKENIZING}
     return prepare(sources, encoder, settings, out, versions=versions, force=force, resume=resume, progress=progress)
+
+
+def dataset_of(text: str, *, field: str | None = None) -> Any:
+    """The source that `ID:options` or `NAME=ID:options` means."""
+    from ropewalk.data.reading.hub import open_dataset
+
+    name, rest = _named(text)
+    found = open_dataset(rest, field=field)
+    return found if name is None else replace(found, name=name, id=found.name)
+
+
+def _named(text: str) -> tuple[str | None, str]:
+    """The name that a user gives a data set, and the rest; options have an equals sign too, behind their colon."""
+    name, _, rest = text.partition("=")
+    if name and rest and ":" not in name and not Path(text.partition(":")[0]).exists():
+        return name, rest
+    return None, text
+
+
+def folders_read(files: Sequence[Any], datasets: Sequence[str]) -> list[Path]:
+    """Folders that are read with everything below them: sources, and data sets that are folders here."""
+    sets = [Path(_named(text)[1].partition(":")[0]) for text in datasets]
+    return [*(source.root for source in files if source.is_folder), *sets]
 
 
 def model_of(source: str | Path) -> Path:

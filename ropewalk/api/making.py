@@ -6,9 +6,9 @@ from typing import Any
 
 from ropewalk.api import provenance
 from ropewalk.api.checkpoints import need
-from ropewalk.api.data import TOKENIZING, chat_template_of, model_of, tokenizer_of
+from ropewalk.api.data import TOKENIZING, chat_template_of, dataset_of, folders_read, model_of, tokenizer_of
 from ropewalk.core.errors import InputError
-from ropewalk.core.output import check_kept, check_out
+from ropewalk.core.output import check_kept, check_out, check_outside
 from ropewalk.core.plan import parse_length
 from ropewalk.core.progress import Progress
 
@@ -35,7 +35,6 @@ def make(
     from ropewalk.data.making.settings import Settings
     from ropewalk.data.making.wording import Wordings
     from ropewalk.data.reading.files import check_options, open_files
-    from ropewalk.data.reading.hub import open_dataset
     from ropewalk.data.reading.made import VERB
     from ropewalk.data.reading.records import Source
     from ropewalk.data.tokens import Encoder
@@ -64,7 +63,8 @@ def make(
     asked = (chat_template, wordings, None if callable(writer) else writer)
     read = [model, *(path for path in asked if path is not None)]
     check_kept(out, [*(source.root / name for source in files for name in source.files), *read])
-    sources: list[Source] = [*files, *(open_dataset(text, field=field) for text in datasets)]
+    check_outside(out, folders_read(files, datasets))
+    sources: list[Source] = [*files, *(dataset_of(text, field=field) for text in datasets)]
     encoder = Encoder(tokenizer=tokenizer_of(model), chat_template=chat_template_of(chat_template))
     told = progress or Progress()
     with opened(

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.api.data import data as prepare
+from ropewalk.api.data import folders_read
 from ropewalk.api.training_options import check_options, has_prompts, passed_over
 from ropewalk.api.training_tokens import check_folder, check_own
-from ropewalk.core.errors import InputError, OutputError, TextError
-from ropewalk.core.output import check_kept
+from ropewalk.core.errors import InputError, TextError
+from ropewalk.core.output import check_kept, check_outside, run_verb
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import full_disk_is_told
 
@@ -82,9 +83,7 @@ def check_kept_data(out: str | Path, given: Any, options: Mapping[str, Any]) -> 
     texts = [str(path) for path in _paths(given)]
     places = [Path(part) for text in texts for part in (text, text.partition("=")[2]) if part and Path(part).exists()]
     check_kept(out, [*places, *filter(None, [options.get("chat_template")])])
-    around = [path for path in places if Path(out).resolve().is_relative_to(path.resolve())]
-    if around:
-        raise OutputError(f"the output folder {out} lies inside {around[0]}, which is read; give another --out")
+    check_outside(out, [*places, *folders_read([], options.get("datasets", ()))])
 
 
 def is_prepared(given: Any) -> bool:
@@ -148,6 +147,7 @@ def prepared(
     paths = _paths(given)
     if not paths and not options.get("datasets"):
         raise InputError("there is nothing to train on; give --data with files, folders, or a folder of ropewalk data")
+    _check_one(paths)
     longest = max(stage.window for stage in settings.stages)
     # Rows within the old window are meant where positions are spread over more, or nothing is stretched.
     short = settings.positions != "full" or longest <= old_window
@@ -163,6 +163,19 @@ def prepared(
         if not resume:
             shutil.rmtree(place, ignore_errors=True)
         raise
+
+
+def _check_one(paths: Sequence[Any]) -> None:
+    """Raises `InputError` where a folder of rows stands beside others: `is_prepared` takes one, alone."""
+    from ropewalk.data.reading.files import place_of
+
+    # One that is not finished is refused by the reading, with its mend.
+    made = [place for path in paths if (place := place_of(str(path))).is_dir() and run_verb(place) == "data"]
+    if made and len(paths) > 1:
+        raise InputError(
+            f"tune reads one folder that ropewalk data made, alone, and {made[0]} is given beside {len(paths) - 1} more; "
+            "give one of them, or prepare all their sources together with ropewalk data"
+        )
 
 
 def _check_bytes(streams: Sequence[Any]) -> None:

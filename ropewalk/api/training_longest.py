@@ -1,5 +1,7 @@
 """The longest row that fits: the question as it was asked, checked, and the answer in words."""
 
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,12 @@ from ropewalk.core.progress import Progress
 
 if TYPE_CHECKING:
     from ropewalk.tune.longest import Longest
+
+IDLE = (
+    "positions", "chunks", "learning_rate", "schedule", "warmup_steps", "weight_decay", "beta1", "beta2", "alpha", "seed",
+    "save_every",
+)  # fmt: skip
+"""Settings that cost no memory."""
 
 
 def longest(
@@ -47,6 +55,17 @@ def longest(
         limit_bytes=limit if memory is not None else limit * 9 // 10, wanted=wanted, confirm=confirm,
         progress=progress or Progress(),
     ).find()  # fmt: skip
+
+
+def memory_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options of a run those that cost memory, defaults included: two runs with the same take it alike."""
+    from ropewalk.tune.settings import Settings
+
+    defaults = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
+    asked = {**defaults, **options}
+    # The second pass finds the gradients of the first, and so does every later one.
+    asked["accumulate"] = min(asked["accumulate"], 2)
+    return {name: value for name, value in asked.items() if name not in IDLE}
 
 
 def _types(config: Any, num_layers: int) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ from ropewalk.core.method import Method, find
 from ropewalk.core.plan import Plan, parse_length
 from ropewalk.core.record import Card
 
-DATA_OPTIONS = ("prompt_loss", "allow_short", "field", "short_share", "keep_short", "special_tokens")
+DATA_OPTIONS = (
+    "prompt_loss", "allow_short", "field", "short_share", "keep_short", "special_tokens", "chat_template", "max_broken",
+)  # fmt: skip
 """What is passed on to the reading of files."""
 LORA = (
     "lora trains attention's adapters alone, which hardly learn a longer context (LongLoRA, table 2, 32k: perplexity 11.44, "

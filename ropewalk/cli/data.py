@@ -16,9 +16,9 @@ def add_data(verbs: Any) -> None:
         help="files and folders: texts, JSON lines, JSON, Parquet; each is a source of the mix, NAME=PATH names it",
     )  # fmt: skip
     parser.add_argument(
-        "--dataset", action="append", default=[], metavar="NAME",
+        "--dataset", action="append", default=[], metavar="ID",
         help="a data set of the Hugging Face hub, streamed; options after a colon: "
-        "owner/name:config=C,split=S,revision=R,documents=N; may be repeated",
+        "owner/name:config=C,split=S,revision=R,documents=N; NAME=owner/name... calls it otherwise; may be repeated",
     )  # fmt: skip
     parser.add_argument("--tokenizer", required=True, metavar="SOURCE", help="the folder of the model that will be tuned")
     parser.add_argument("--length", required=True, help=f"of a row, or of a conversation: {LENGTH_HELP}")

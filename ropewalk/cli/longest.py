@@ -56,6 +56,7 @@ def run_longest(args: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> int
 
 def needs(runs: Sequence[dict[str, Any]]) -> list[tuple[list[int], int | None, dict[str, Any]]]:
     """The runs by what they take memory for: their numbers, the longest of their rows if any says one, their settings."""
+    from ropewalk.api.training_longest import memory_of
     from ropewalk.core.plan import parse_length
 
     found: list[tuple[list[int], int | None, dict[str, Any]]] = []
@@ -65,7 +66,7 @@ def needs(runs: Sequence[dict[str, Any]]) -> list[tuple[list[int], int | None, d
         said = parts or [run.get("window") or run.get("length")]
         rows = max((parse_length(one) for one in said if one is not None), default=None)
         for place, (numbers, most, same) in enumerate(found):
-            if same == settings and (most is None) == (rows is None):
+            if memory_of(same) == memory_of(settings) and (most is None) == (rows is None):
                 found[place] = ([*numbers, number], max(most, rows) if most is not None and rows is not None else None, same)
                 break
         else:

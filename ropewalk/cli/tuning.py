@@ -20,7 +20,7 @@ from ropewalk.cli.options import (
 
 OWN = (
     "length", "method", "steps", "window", "lineage", "device", "dtype", "merge", "freeze", "curriculum", "prompt_loss",
-    "allow_short", "field", "short_share", "keep_short", "special_tokens",
+    "allow_short", "field", "short_share", "keep_short", "special_tokens", "chat_template", "max_broken",
 )  # fmt: skip
 """Options that a preset may say too, beside the settings of a training."""
 MERGES = ("source", "out", "merge", "dtype", "force", "json", "verb")
@@ -86,6 +86,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-short", type=float, metavar="P", help=KEEP_SHORT)
     parser.add_argument("--special-tokens", action="store_true", default=None, help=SPECIAL_TOKENS)
     parser.add_argument("--field", help="which field of a record is read")
+    parser.add_argument("--chat-template", metavar="FILE", help="in place of the tokenizer's own, for --data")
+    parser.add_argument("--max-broken", type=int, metavar="N", help="broken records left out before it stops (default 10)")
 
 
 def _add_attention(parser: argparse.ArgumentParser) -> None:

@@ -97,6 +97,17 @@ def check_kept(out: str | Path, read: Iterable[str | Path]) -> None:
             raise OutputError(f"the output folder {out} holds {path}, which is read; give another --out")
 
 
+def check_outside(out: str | Path, folders: Iterable[str | Path]) -> None:
+    """Raises `OutputError` where the output folder lies inside one that is read whole: going on, a run would read itself."""
+    final = _real(out)
+    for folder in folders:
+        if os.path.isdir(folder) and final.is_relative_to(_real(folder)):
+            raise OutputError(
+                f"the output folder {out} lies inside {folder}, which is read with everything below it; give another --out, "
+                "such as one beside it"
+            )
+
+
 def check_apart(out: str | Path, sources: Iterable[str | Path]) -> None:
     """Raises `OutputError` where what is written lies inside a source, or around it."""
     final = _real(out)

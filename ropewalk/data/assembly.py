@@ -159,8 +159,8 @@ def _check(packed: dict[str, Any], lengths: NDArray[np.int64], settings: Setting
     total, longest = packed["num_tokens"], int(lengths.max())
     if total < settings.length:
         raise TextError(
-            f"the data have {total} tokens, less than one row of {settings.length}; hand in more, or a --length of at most "
-            f"{total}"
+            f"the data have {total} tokens, less than one row of {settings.length}; hand in more, or ask for rows of at "
+            f"most {total} (--length of ropewalk data, --window of tune)"
         )
     if settings.length <= settings.window or settings.allow_short or packed["beyond_window"] >= settings.min_beyond:
         return

@@ -2,8 +2,8 @@
 
 A preset is TOML: `source` says where the numbers are from and what was left out, every other key is an option of `tune` with
 underscores. `[[runs]]` tables make it a chain: each is a run from the folder of the one before, with options of its own over
-those above the tables. `data` is relative to the file. What the command line says wins, in every run; with other steps a
-preset's warm-up keeps its share of them. A file of the user's own is read the same way.
+those above the tables. `data` and `chat_template` are relative to the file. What the command line says wins, in every run;
+with other steps a preset's warm-up keeps its share of them. A file of the user's own is read the same way.
 """
 
 import tomllib
@@ -18,7 +18,7 @@ from ropewalk.tune.settings import Settings
 
 KEYS = (
     "data", "method", "lineage", "window", "curriculum", "steps", "device", "dtype", "merge", "freeze", "prompt_loss",
-    "allow_short", "field", "short_share", "keep_short", "special_tokens",
+    "allow_short", "field", "short_share", "keep_short", "special_tokens", "chat_template", "max_broken",
     *(field.name for field in fields(Settings) if field.name != "stages"),
 )  # fmt: skip
 """What a preset may say beside `source` and `runs`."""
@@ -27,9 +27,10 @@ WHOLE, NUMBER = "a whole number", "a number"
 FORMS: dict[str, str] = {
     **{field.name: WHOLE if field.type is int else TEXT for field in fields(Settings)},
     **{field.name: NUMBER for field in fields(Settings) if field.type in (float, int | float)},
-    **dict.fromkeys(("length", "window"), LENGTH), "steps": WHOLE, **dict.fromkeys(("short_share", "keep_short"), NUMBER),
+    **dict.fromkeys(("length", "window"), LENGTH), **dict.fromkeys(("steps", "max_broken"), WHOLE),
+    **dict.fromkeys(("short_share", "keep_short"), NUMBER),
     **dict.fromkeys(("offload", "merge", "freeze", "prompt_loss", "allow_short", "special_tokens"), SWITCH),
-    **dict.fromkeys(("method", "lineage", "curriculum", "device", "dtype", "field"), TEXT),
+    **dict.fromkeys(("method", "lineage", "curriculum", "device", "dtype", "field", "chat_template"), TEXT),
     "data": "a path in quotes, or a list of them",
 }  # fmt: skip
 """How the value of each key is written. TOML knows types, so what is of another one was not meant."""
@@ -126,8 +127,12 @@ def _steps(run: Mapping[str, Any]) -> int:
 
 
 def _placed(run: dict[str, Any], folder: Path | None) -> dict[str, Any]:
-    """The run with its data found from the preset's folder; `NAME=PATH` stays named."""
-    if folder is None or "data" not in run:
+    """The run with its files found from the preset's folder; `NAME=PATH` stays named."""
+    if folder is None:
+        return run
+    if "chat_template" in run:
+        run = {**run, "chat_template": str(folder / run["chat_template"])}
+    if "data" not in run:
         return run
     given = [run["data"]] if isinstance(run["data"], str) else run["data"]
     return {**run, "data": [_beside(str(one), folder) for one in given]}

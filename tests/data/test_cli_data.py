@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from chat import chat_tokenizer
-from command import Command
+from command import Command, snapshot
 
 from ropewalk.data.reading.files import open_files
 from ropewalk.data.stream import Stream
@@ -93,8 +93,8 @@ def test_the_same_command_writes_the_same_bytes(
         ([], ["there is nothing to read", "--dataset"]),
         (["TEXTS", "--length", "1"], ["at least 2"]),
         (["TEXTS", "--length", "many"], ["a length looks like 65536 or 64k"]),
-        (["TEXTS", "--length", "9999"], ["less than one row of 9999", "--length of at most"]),
-        (["TEXTS", "--window", "4k", "--length", "5k"], ["--length of at most"]),
+        (["TEXTS", "--length", "9999"], ["less than one row of 9999", "rows of at most", "--length of ropewalk data"]),
+        (["TEXTS", "--window", "4k", "--length", "5k"], ["rows of at most"]),
         (["TEXTS", "--window", "290"], ["beyond the old window of 290", "--allow-short"]),
         (["TEXTS", "--mix", "half"], ["--mix takes NAME=SHARE", "'half'"]),
         (["TEXTS", "--mix", "book=1"], ["--mix names 'book', which is no source"]),
@@ -147,6 +147,26 @@ def test_the_output_may_not_hold_what_is_read(command: Command, texts: Path, tin
     assert said.refused("is read", "another --out")
 
 
+@pytest.mark.parametrize(
+    "more", [[], ["--writer", "http://127.0.0.1:9", "--spans", "3"], ["--dataset"], ["--resume"]], ids=str
+)
+def test_the_output_may_not_lie_inside_what_is_read(
+    command: Command, tiny_checkpoint: Path, tmp_path: Path, more: list[str]
+) -> None:
+    """A run that was killed there would read its own rows, and could not go on."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.txt").write_text("A text of some length. " * 40)
+    before = snapshot(tmp_path)
+    given = ["--dataset", f"mine={corpus}:split=train"] if more == ["--dataset"] else [corpus, *more]
+    line = ("data", *given, "--tokenizer", tiny_checkpoint, "--length", 600)
+    assert command(*line, "--out", corpus / "prepared").refused("lies inside", "corpus, which is read", "another --out")
+    assert snapshot(tmp_path) == before
+    # Beside a file that is read there is no harm.
+    said = command("data", corpus / "a.txt", *line[line.index("--tokenizer") :], "--out", corpus / "prepared")
+    assert said.code == 0, said.err
+
+
 def test_a_finished_folder_is_refused_without_a_word(
     command: Command, texts: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -157,3 +177,6 @@ def test_a_finished_folder_is_refused_without_a_word(
     assert command(*line, "--force").code == 0
     again = ("--tokenizer", tiny_checkpoint, "--length", 128, "--out", tmp_path / "again")
     assert command("data", tmp_path / "out", *again).refused("is prepared already; give it to ropewalk tune")
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    (tmp_path / "out" / "card.json").write_text(json.dumps({**card, "status": "running"}))
+    assert command("data", tmp_path / "out", *again).refused("are not finished", "--resume")

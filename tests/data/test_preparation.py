@@ -3,16 +3,24 @@
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from chat import FORGETFUL, chat_tokenizer
 from letters import Letters, content, corpus, killed_at, prepared
 
 from ropewalk.core.errors import InputError, MachineError, OutputError, SourceError, TextError
+from ropewalk.data.assembly import Settings
+from ropewalk.data.preparation import LOOK, _look_through, prepare
+from ropewalk.data.reading.files import open_files
+from ropewalk.data.reading.hub import HubSource
 from ropewalk.data.shards import Documents, read_shards
 from ropewalk.data.stream import Stream
+from ropewalk.data.tokens import Encoder
 
 
 def decoded(stream: Stream) -> list[str]:
@@ -161,7 +169,7 @@ def test_other_sources_or_another_tokenizer_are_another_question(tmp_path: Path)
     [
         (
             {"length": 5000},
-            r"the data have 849 tokens, less than one row of 5000; hand in more, or a --length of at most 849",
+            r"the data have 849 tokens, less than one row of 5000; hand in more, or ask for rows of at most 849 ",
         ),
         (
             {"window": 100, "length": 128},
@@ -235,6 +243,117 @@ def test_nothing_but_empty_texts_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(TextError, match=r"no document in a\.txt; the first that is left out is .*a\.txt: empty"):
         prepared([tmp_path / "a.txt"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def turns(*messages: tuple[str, str]) -> str:
+    return json.dumps({"messages": [{"role": role, "content": text} for role, text in messages]}) + "\n"
+
+
+def chats(tokenizer: Any, paths: list[Path], out: Path, *, prompt_loss: bool = False, **options: Any) -> dict[str, Any]:
+    """Prepared with a tokenizer that has, or lacks, a chat template."""
+    again = {key: options.pop(key) for key in ("resume",) if key in options}
+    sources = [open_files(str(path)) for path in paths]
+    chosen = Settings(**{"length": 16, "window": 8, **options})
+    return prepare(sources, Encoder(tokenizer=tokenizer, prompt_loss=prompt_loss), chosen, out, versions={}, **again)
+
+
+def test_what_the_tokenizing_leaves_out_is_named_by_its_path(tmp_path: Path) -> None:
+    """As what the reading leaves out, so that two files of one name are two."""
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        path = tmp_path / "in" / name / "chat.jsonl"
+        path.write_text(turns(("user", "q"), ("assistant", "answers " * 4)) + turns(("user", "only a question")) + turns())
+    chats(chat_tokenizer(), [tmp_path / "in"], tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "left_out.jsonl").read_text().splitlines()]
+    assert [(row["file"], row["line"], row["reason"]) for row in rows] == [
+        (str(tmp_path / "in" / name / "chat.jsonl"), line, reason)
+        for name in ("a", "b")
+        for line, reason in ((2, "no answer to learn from"), (3, "empty"))
+    ]
+
+
+@pytest.mark.parametrize("prompt_loss", [False, True])
+@pytest.mark.parametrize("first", ["a.txt", "a.jsonl"])
+def test_a_missing_chat_template_is_found_before_anything_is_made(tmp_path: Path, first: str, prompt_loss: bool) -> None:
+    """Also where a conversation is not the first record."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / first).write_text("long text " * 99 if first == "a.txt" else json.dumps({"text": "long text " * 99}))
+    (tmp_path / "in" / "z.jsonl").write_text("{}\n" + turns(("user", "q"), ("assistant", "a")))
+    with pytest.raises(InputError, match="the tokenizer has no chat template"):
+        _look_through(
+            [open_files(str(tmp_path / "in"))], Encoder(tokenizer=chat_tokenizer(None), prompt_loss=prompt_loss), 10
+        )
+    with pytest.raises(InputError, match="the tokenizer has no chat template"):
+        chats(chat_tokenizer(None), [tmp_path / "in"], tmp_path / "out", prompt_loss=prompt_loss)
+    assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows(HubSource):
+    """A data set whose rows are made here, and counted."""
+
+    make: Callable[[int], dict[str, Any]]
+    read: list[int] = field(default_factory=lambda: [0])
+
+    def _rows(self, number: int) -> Iterator[Any]:
+        for index in range(number, 50_000):
+            self.read[0] += 1
+            yield self.make(index)
+
+
+def rows(make: Callable[[int], dict[str, Any]]) -> Rows:
+    return Rows(name="o/n", config=None, split="train", revision="r", documents=None, make=make)
+
+
+@pytest.mark.parametrize("prompt_loss", [False, True])
+@pytest.mark.parametrize("num_good", [0, 1])
+def test_broken_records_stop_a_data_set_as_they_are_met(tmp_path: Path, num_good: int, prompt_loss: bool) -> None:
+    if num_good and prompt_loss:
+        pytest.skip("texts have no prompts")
+    source = rows(lambda index: {"text": "good one"} if index < num_good else {"prompt": "x"})
+    encoder = Encoder(tokenizer=Letters(), prompt_loss=prompt_loss)
+    with pytest.raises(
+        InputError, match=rf"11 broken records, more than --max-broken 10; the first is o/n line {num_good + 1}"
+    ):
+        prepare([source], encoder, Settings(length=8, window=4), tmp_path / "out", versions={})
+    assert source.read[0] < 40
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_without_a_first_document_is_looked_into_but_not_through() -> None:
+    source = rows(lambda index: {"messages": [{"role": "narrator", "content": "a"}]})
+    _look_through([source], Encoder(tokenizer=Letters(), prompt_loss=True), 10)
+    assert source.read[0] <= 2 * LOOK + 1
+
+
+def test_a_template_that_refuses_every_conversation_stops_at_the_first_few(tmp_path: Path) -> None:
+    pair = (("user", "q"), ("assistant", "a"))
+    (tmp_path / "a.jsonl").write_text(turns(*pair, *pair) * 200)
+    with pytest.raises(InputError, match=r"4 broken records, .* does not write out turns one after another"):
+        chats(chat_tokenizer(FORGETFUL), [tmp_path / "a.jsonl"], tmp_path / "out", max_broken=3)
+
+
+def test_conversations_of_a_kind_that_is_not_read_stop_nothing(tmp_path: Path) -> None:
+    good = turns(("user", "q"), ("assistant", "answers " * 9))
+    (tmp_path / "a.jsonl").write_text(turns(("developer", "be brief"), ("user", "q"), ("assistant", "a")) * 11 + good)
+    card = chats(chat_tokenizer(), [tmp_path / "a.jsonl"], tmp_path / "out")
+    assert card["sources"][0]["left_out"] == {"a turn of unknown role": 11}
+
+
+def test_going_on_with_another_field_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "two.jsonl"
+    path.write_text((json.dumps({"text": "t" * 40, "a": "a" * 40, "b": "b" * 40}) + "\n") * 20)
+    prepared([path], tmp_path / "out", field="a")
+    for other, words in (("b", "field 'b'"), (None, "the known field")):
+        with pytest.raises(OutputError, match=rf"of two\.jsonl field 'a' was read, and now {words} is asked for"):
+            prepared([path], tmp_path / "out", field=other, resume=True)
+    prepared([path], tmp_path / "out", field="a", resume=True)
+    # Where no field is named, and of texts, the fingerprint is as it ever was.
+    assert "field" not in open_files(str(path)).fingerprint()[0]
+    assert "field" not in open_files(str(corpus(tmp_path / "in")), field="a").fingerprint()[0]
+    made = HubSource(name="o/n", config=None, split="train", revision="r", documents=None, field="a").fingerprint()
+    assert made[0]["field"] == "a"
+    assert "field" not in rows(lambda index: {}).fingerprint()[0]
 
 
 def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -149,14 +149,15 @@ def test_an_existing_path_wins_over_a_hub_id(make_folder: Make, monkeypatch: pyt
 def test_a_hub_id_is_fetched(make_folder: Make, monkeypatch: pytest.MonkeyPatch):
     folder, asked = make_folder(), []
 
-    def fetch(name: str, *, weights: bool) -> Path:
-        asked.append((name, weights))
+    def fetch(name: str, *, weights: bool, revision: str | None) -> Path:
+        asked.append((name, weights, revision))
         return folder
 
     monkeypatch.setattr(hub, "fetch", fetch)
     assert open_checkpoint("org/name").path == folder
     assert open_checkpoint("org/name-1.5_b", weights=True).kind == "folder"
-    assert asked == [("org/name", False), ("org/name-1.5_b", True)]
+    assert open_checkpoint("org/name", revision="a" * 40).kind == "folder"
+    assert asked == [("org/name", False, None), ("org/name-1.5_b", True, None), ("org/name", False, "a" * 40)]
 
 
 def test_the_hub_is_asked_once_and_never_for_code(make_folder: Make, monkeypatch: pytest.MonkeyPatch):
@@ -165,7 +166,8 @@ def test_the_hub_is_asked_once_and_never_for_code(make_folder: Make, monkeypatch
     folder, asked = make_folder(), []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **words: asked.append((name, words)) or folder)
     assert hub.fetch("org/name", weights=True) == folder
-    assert hub.fetch("org/name", weights=False) == folder
+    assert hub.fetch("org/name", weights=False, revision="a" * 40) == folder
+    assert [words["revision"] for _, words in asked] == [None, "a" * 40]
     patterns = [words["allow_patterns"] for _, words in asked]
     assert [name for name, _ in asked] == ["org/name", "org/name"]
     assert asked[0][1]["etag_timeout"] == hub.SECONDS

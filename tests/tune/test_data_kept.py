@@ -10,6 +10,17 @@ from command import Command, snapshot
 SMALL = ("--length", "256", "--method", "yarn", "--device", "cpu", "--dtype", "float32", "--steps", "1")
 
 
+TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+
+
+@pytest.fixture
+def chatless(tmp_path: Path) -> Path:
+    """Four conversations and twelve broken lines, for a model without a chat template."""
+    path = tmp_path / "chats.jsonl"
+    path.write_text(f"{json.dumps({'instruction': 'why? ' * 200, 'output': 'so. ' * 40})}\n" * 4 + "{\n" * 12)
+    return path
+
+
 @pytest.fixture
 def prepared(tied: Path, books: Path, tmp_path: Path, command: Command) -> Path:
     """The same as a folder that `ropewalk data` made."""
@@ -131,6 +142,52 @@ def test_a_preset_goes_with_a_prepared_folder(
     of_texts = command(*line, tmp_path / "out4", "--data", prepared, "--prompt-loss")
     assert of_texts.refused("holds only texts, of which every token is learned", "a preset's line prompt_loss")
     assert command(*line, tmp_path / "out4", "--data", prepared, "--field", "body").refused("prepared already", "field body")
+
+
+def test_a_folder_that_is_not_finished_and_several_say_what_to_do(
+    tied: Path, books: Path, prepared: Path, tmp_path: Path, command: Command
+) -> None:
+    other = shutil.copytree(prepared, tmp_path / "other")
+    before = snapshot(tmp_path)
+    line = ("tune", tied, *SMALL, "--out", tmp_path / "out", "--data")
+    for more in ((prepared, other), (f"mine={prepared}", other), (books, other)):
+        assert command(*line, *more).refused("reads one folder that ropewalk data made", "give one of them")
+    assert snapshot(tmp_path) == before
+    # Killed before its mix was settled.
+    card = json.loads((other / "card.json").read_text())
+    (other / "card.json").write_text(json.dumps({**card, "status": "running"}))
+    (other / "kept.npy").unlink()
+    assert command(*line, other).refused("are not finished", "ropewalk data", "--resume")
+
+
+def test_the_options_that_messages_advise_are_options_of_tune(
+    chatless: Path, tied: Path, tmp_path: Path, command: Command
+) -> None:
+    line = ("tune", tied, "--data", chatless, *SMALL, "--out", tmp_path / "out")
+    assert command(*line).refused("11 broken records", "higher --max-broken")
+    assert command(*line, "--max-broken", "12").refused("no chat template", "--chat-template FILE")
+    template = tmp_path / "out" / "chat.jinja"
+    template.parent.mkdir()
+    template.write_text(TEMPLATE)
+    (template.parent / "card.json").write_text('{"verb": "tune"}')
+    more = ("--max-broken", "12", "--chat-template")
+    assert command(*line, *more, template, "--force").refused("chat.jinja, which is read")
+    shutil.move(template, tmp_path / "chat.jinja")
+    shutil.rmtree(template.parent)
+    said = command(*line, *more, tmp_path / "chat.jinja")
+    assert said.code == 0, said.err
+    card = json.loads((tmp_path / "out" / "data" / "card.json").read_text())
+    assert (card["settings"]["max_broken"], card["all"]["num_documents"]) == (12, 4)
+    # In a file the template lies beside it.
+    (tmp_path / "mine.toml").write_text('max_broken = 12\nchat_template = "chat.jinja"\n')
+    said = command(*line[:-1], tmp_path / "again", "--preset", tmp_path / "mine.toml")
+    assert said.code == 0, said.err
+
+
+def test_too_few_tokens_are_told_in_options_of_tune(tied: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "a.txt").write_text("A short text. " * 9)
+    said = command("tune", tied, "--data", tmp_path / "a.txt", *SMALL, "--out", tmp_path / "out")
+    assert said.refused("less than one row of 256", "--window of tune")
 
 
 def test_prompts_that_texts_do_not_have_are_not_learned(tied: Path, books: Path, tmp_path: Path, command: Command) -> None:

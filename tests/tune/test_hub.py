@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from huggingface_hub import close_session, constants
 from small import Tune
+from tiny import write_tiny_checkpoint
 from transformers import TrainerCallback
 
 import ropewalk
 from ropewalk.core.errors import InputError, MachineError
 from ropewalk.data.reading.hub import open_dataset
+from ropewalk.hosts.folder import base_of, open_checkpoint
 
 
 class Hub:
@@ -206,9 +208,14 @@ def test_nothing_is_pushed_unless_asked(hub: Hub, tune: Tune, tmp_path: Path) ->
 @pytest.fixture
 def hub_id(tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The tiny model under a name of the hub, in a folder as its cache makes them."""
-    snapshot = tmp_path / "cache" / "snapshots" / ("a" * 40)
-    shutil.copytree(tied, snapshot)
-    monkeypatch.setattr("ropewalk.hosts.folder.hub.fetch", lambda name, *, weights: snapshot)
+    snapshots = tmp_path / "cache" / "snapshots"
+    shutil.copytree(tied, snapshots / ("a" * 40))
+
+    def fetch(name: str, *, weights: bool, revision: str | None) -> Path:
+        newest = max(snapshots.iterdir()).name
+        return snapshots / (revision or newest)
+
+    monkeypatch.setattr("ropewalk.hosts.folder.hub.fetch", fetch)
     return "org/base"
 
 
@@ -235,6 +242,19 @@ def test_an_adapter_is_pushed_without_its_base_and_loads_elsewhere(
     assert ropewalk.read_back(model).frequencies.difference(plan.frequencies) < 1e-6
     problems = [one.problem for one in ropewalk.verify(fetched).findings if one.severity == "error"]
     assert any("org/base" in problem for problem in problems)
+
+
+def test_an_adapter_loads_after_its_base_has_moved_on_the_hub(hub: Hub, hub_id: str, tune: Tune, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    tune(out, start=hub_id, recipe="lora", steps=1)
+    for weights in (out / "base").glob("*.safetensors"):
+        weights.unlink()
+    newer = tmp_path / "cache" / "snapshots" / ("b" * 40)
+    parameters = {"rope_type": "default", "rope_theta": 50_000.0}
+    write_tiny_checkpoint(newer, seed=1, tie_word_embeddings=True, rope_parameters=parameters)
+    assert open_checkpoint(hub_id, weights=True).path == newer
+    assert base_of(open_checkpoint(out)).path.name == "a" * 40
+    ropewalk.load(out, device="cpu", dtype="float32")
 
 
 def test_an_adapter_of_a_base_that_nobody_else_has_is_refused_before_a_folder_is_made(

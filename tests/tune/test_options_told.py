@@ -1,6 +1,7 @@
 """Options that cannot be meant are refused before a folder is made; those that do nothing are said."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,20 @@ def counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def needed(runs: list[dict[str, Any]]) -> int:
     """KB between what the two runs take."""
     return sum(int(one["extrapolated_bytes"]) for one in runs) // 2 // 1024
+
+
+def test_runs_that_differ_in_nothing_that_costs_memory_are_asked_for_once() -> None:
+    runs = [dict(run) for run in presets.read("prolong-512k").runs]
+    known = {field.name for field in fields(Settings)} | {"window"}
+    runs = [{key: value for key, value in run.items() if key in known} for run in runs]
+    # Learning rates, warm-ups, and 64 passes or 16, are one kind; two passes too, and one pass is another.
+    assert [(numbers, rows) for numbers, rows, _ in needs(runs)] == [([1, 2, 3], 512 * 1024)]
+    assert [numbers for numbers, _, _ in needs([{**run, "accumulate": 2} for run in runs])] == [[1, 2, 3]]
+    assert [numbers for numbers, _, _ in needs([{**runs[0], "accumulate": 1}, *runs[1:]])] == [[1], [2, 3]]
+    # What is said and what is meant by default are the same.
+    assert [numbers for numbers, _, _ in needs([{**runs[0], "rank": 8}, runs[1]])] == [[1, 2]]
+    assert [numbers for numbers, _, _ in needs([{**runs[0], "rank": 16}, runs[1]])] == [[1], [2]]
+    assert [numbers for numbers, _, _ in needs([{**runs[0], "device": "cpu"}, runs[1]])] == [[1], [2]]
 
 
 @pytest.mark.usefixtures("counted_here")

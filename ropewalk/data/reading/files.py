@@ -1,10 +1,10 @@
 """Files and folders as sources: a text is one document, a file of records is many.
 
-A folder is read recursively in the order of its names. Hidden files, links that lead out of it and what is no file are not
-read, and named. The ending says how a file is read: `.jsonl` and `.ndjson` by lines, `.json` as a list, `.parquet` by rows,
-anything else as one UTF-8 text.
+A folder is read recursively in the order of its names, each file once. Hidden files, links that lead out of it, second names
+of a file and what is no file are not read, and named; a folder inside that cannot be listed is an error. The ending says how
+a file is read: `.jsonl` and `.ndjson` by lines, `.json` as a list, `.parquet` by rows, anything else as one UTF-8 text.
 
-Given up: compressed files, and guessing at encodings.
+Given up: compressed files, guessing at encodings, and finding copies, which hard links are too.
 """
 
 import fnmatch
@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ropewalk.core.errors import InputError, TextError
 from ropewalk.data.reading.formats import recognise
@@ -84,10 +84,8 @@ class FileSource:
 
 def open_files(text: str, *, field: str | None = None, include: Sequence[str] = ()) -> FileSource:
     """The source that `PATH` or `NAME=PATH` means. Raises `InputError` where it is missing or has nothing to read."""
-    name, _, rest = text.partition("=")
-    named = bool(name and rest) and not Path(text).exists()
-    path = Path(rest if named else text)
-    label = name if named else (path.name or path.absolute().name)
+    path = place_of(text)
+    label = text.partition("=")[0] if path != Path(text) else (path.name or path.absolute().name)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected a file or folder of texts, JSON lines, JSON or Parquet")
     if not (path.is_dir() or path.is_file()):
@@ -105,6 +103,12 @@ def open_files(text: str, *, field: str | None = None, include: Sequence[str] = 
         tail = f" that fits --include {' '.join(include)}" if include else ""
         raise InputError(f"{path} has no file to read{tail} ({len(skipped)} are left out); give another folder")
     return FileSource(name=label, root=path, files=files, skipped=skipped, field=field, is_folder=is_folder)
+
+
+def place_of(text: str) -> Path:
+    """Where `PATH` or `NAME=PATH` lies; a path that has such a name wins."""
+    name, _, rest = text.partition("=")
+    return Path(rest) if name and rest and not Path(text).exists() else Path(text)
 
 
 def check_options(sources: Sequence[FileSource], *, num_datasets: int, include: Sequence[str] = ()) -> None:
@@ -125,18 +129,42 @@ def _walk(root: Path, include: Sequence[str]) -> tuple[list[str], list[LeftOut]]
     files: list[str] = []
     skipped: list[LeftOut] = []
     real = Path(os.path.realpath(root))
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_unlisted):
         folders.sort()
         for name in [*names, *(inside for inside in folders if (Path(folder) / inside).is_symlink())]:
             path = Path(folder) / name
-            reason = _why_not(path, path.relative_to(root).as_posix(), real, include)
+            try:
+                reason = _why_not(path, path.relative_to(root).as_posix(), real, include)
+            except OSError as error:
+                _unlisted(error)
             if reason is None:
                 files.append(path.relative_to(root).as_posix())
             else:
                 skipped.append(LeftOut(file=str(path), number=0, reason=reason))
         skipped += [LeftOut(file=str(Path(folder) / f), number=0, reason="hidden") for f in folders if f.startswith(".")]
         folders[:] = [inside for inside in folders if not inside.startswith(".")]
-    return sorted(files), sorted(skipped, key=lambda left: left.file)
+    once, twice = _once(root, files)
+    return once, sorted([*skipped, *twice], key=lambda left: left.file)
+
+
+def _unlisted(error: OSError) -> NoReturn:
+    raise InputError(
+        f"{error.filename} cannot be looked into ({error.strerror}), so its files would be missing; give yourself the right "
+        "to read it, or name the folders beside it one by one"
+    ) from error
+
+
+def _once(root: Path, files: Sequence[str]) -> tuple[list[str], list[LeftOut]]:
+    """Each file under one name: one whose ending says how it is read, else its own, else the first."""
+    taken: dict[str, str] = {}
+    twice: list[LeftOut] = []
+    for name in sorted(files, key=lambda name: (_suffix(name) not in RECORDS, (root / name).is_symlink(), name)):
+        first = taken.setdefault(os.path.realpath(root / name), name)
+        if first != name:
+            twice.append(
+                LeftOut(file=str(root / name), number=0, reason="another name of a file that is read", detail=first)
+            )
+    return sorted(taken.values()), twice
 
 
 def _why_not(path: Path, relative: str, real: Path, include: Sequence[str]) -> str | None:

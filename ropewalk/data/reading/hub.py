@@ -31,11 +31,13 @@ class HubSource:
     """How many records are read; all where none is said."""
     field: str | None = None
     skipped: Sequence[LeftOut] = ()
+    id: str = ""
+    """What the hub calls it, where `name` is another one."""
 
     @property
     def files(self) -> list[str]:
         """The set itself is the only file."""
-        return [self.name]
+        return [self.id or self.name]
 
     def check(self) -> Iterator[LeftOut]:
         """The first record alone: everything else would have to be downloaded."""
@@ -60,7 +62,7 @@ class HubSource:
                     raise UnreadableError("empty", broken=False)
                 yield Record(file=0, number=count, content=content)
             except UnreadableError as error:
-                yield error.left_out(self.name, count)
+                yield error.left_out(self.files[0], count)
 
     def _rows(self, number: int) -> Iterator[Any]:
         """Everything after row `number`. Raises `MachineError` where it breaks off, whatever the reason."""
@@ -74,7 +76,7 @@ class HubSource:
                 # Network, hub and file formats fail here in classes of four libraries.
                 first = str(error).strip().partition("\n")[0][:200] or type(error).__name__
                 raise MachineError(
-                    f"the data set {self.name} broke off ({first}); mend the network and run again with --resume"
+                    f"the data set {self.files[0]} broke off ({first}); mend the network and run again with --resume"
                 ) from error
             yield row
 
@@ -82,11 +84,11 @@ class HubSource:
         from datasets import load_dataset
 
         try:
-            return load_dataset(self.name, self.config, split=self.split, revision=self.revision, streaming=True)
+            return load_dataset(self.files[0], self.config, split=self.split, revision=self.revision, streaming=True)
         except (ValueError, OSError, RuntimeError) as error:
             first = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"the data set {self.name} cannot be opened ({first}); check its name, config and split, and the network"
+                f"the data set {self.files[0]} cannot be opened ({first}); check its name, config and split, and the network"
             ) from error
 
     def fingerprint(self) -> list[dict[str, Any]]:

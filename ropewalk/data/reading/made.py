@@ -15,6 +15,11 @@ def messages_of(folder: Path) -> Path | None:
         verb, status = card["verb"], card["status"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if verb == "data" and status != "done":
+        raise InputError(
+            f"the rows in {folder} are not finished; repeat the ropewalk data command that makes them with --resume, then "
+            "give the folder to ropewalk tune"
+        )
     if verb == "data":
         raise InputError(f"{folder} is prepared already; give it to ropewalk tune, or the sources it was made from to data")
     if verb != VERB:

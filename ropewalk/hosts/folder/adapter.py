@@ -109,7 +109,8 @@ def base_of(adapter: Checkpoint) -> Checkpoint:
     named = adapter.config.get(BASE)
     if not isinstance(named, Mapping) or not isinstance(named.get("source"), str):
         raise SourceError(f"{adapter.path} names no base under {BASE!r}; train the adapter with ropewalk tune")
-    base = _opened(adapter, named["source"])
+    revision = named.get("revision")
+    base = _opened(adapter, named["source"], revision if isinstance(revision, str) else None)
     found = fingerprint(base)
     if found != named.get("fingerprint"):
         raise HostError(
@@ -119,14 +120,15 @@ def base_of(adapter: Checkpoint) -> Checkpoint:
     return base
 
 
-def _opened(adapter: Checkpoint, source: str) -> Checkpoint:
+def _opened(adapter: Checkpoint, source: str, revision: str | None) -> Checkpoint:
     inside = adapter.path / PLANNED
     weights = list(inside.glob("*.safetensors"))
     # A link may lead anywhere, so it is never followed: the source is opened by its own name.
     if weights and not any(path.is_symlink() for path in weights):
         return open_checkpoint(inside)
     try:
-        base = open_checkpoint(source, weights=True)
+        # The hub's newest commit may be another model by now.
+        base = open_checkpoint(source, weights=True, revision=revision)
     except InputError as error:
         raise SourceError(
             f"{adapter.path} is an adapter for {source}, which cannot be opened ({error}); put its weights into {inside}"

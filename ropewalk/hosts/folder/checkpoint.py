@@ -62,11 +62,12 @@ class Checkpoint:
         return self.path / PLANNED if self.is_own_adapter else self.path
 
 
-def open_checkpoint(source: str | Path, *, weights: bool = False) -> Checkpoint:
+def open_checkpoint(source: str | Path, *, weights: bool = False, revision: str | None = None) -> Checkpoint:
     """The checkpoint that `source` names; an existing path wins over a hub id.
 
-    Of a hub id the configuration and tokenizer are fetched, and the weights too where `weights` asks for them. Raises
-    `SourceError` for what is no checkpoint or a broken one, and `UnsupportedError` for pickled weights.
+    Of a hub id the configuration and tokenizer are fetched, of the newest commit or of `revision`, and the weights too where
+    `weights` asks for them. Raises `SourceError` for what is no checkpoint or a broken one, and `UnsupportedError` for
+    pickled weights.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -74,7 +75,7 @@ def open_checkpoint(source: str | Path, *, weights: bool = False) -> Checkpoint:
     if path.is_file():
         return _open_file(path)
     if isinstance(source, str) and _HUB_ID.fullmatch(source):
-        return _open_folder(hub.fetch(source, weights=weights))
+        return _open_folder(hub.fetch(source, weights=weights, revision=revision))
     raise SourceError(f"{source} does not exist; expected a checkpoint folder, a GGUF file, or a hub id such as org/name")
 
 

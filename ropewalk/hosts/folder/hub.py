@@ -13,8 +13,11 @@ SMALL = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOT
 """Configuration, tokenizer and licences; never code, never pickles."""
 
 
-def fetch(name: str, *, weights: bool) -> Path:
-    """The folder of a hub id in the local cache, fetched where it is not there. Raises `SourceError`."""
+def fetch(name: str, *, weights: bool, revision: str | None = None) -> Path:
+    """The folder of a hub id in the local cache, fetched where it is not there: of a commit, or the newest there is.
+
+    Raises `SourceError`.
+    """
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -27,7 +30,11 @@ def fetch(name: str, *, weights: bool) -> Path:
     ignored = [] if weights else ["*.safetensors.index.json"]
     try:
         # A snapshot asks once whether the name exists, then looks in the cache; a single file is asked for again and again.
-        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=ignored, etag_timeout=SECONDS))
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=patterns, ignore_patterns=ignored, etag_timeout=SECONDS
+            )
+        )
     except (LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
         raise SourceError(
             f"{name} is no path here, and neither the hub (unreachable, or HF_HUB_OFFLINE set) nor the local cache has it; "
