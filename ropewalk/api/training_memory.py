@@ -5,23 +5,27 @@ from typing import Any
 from ropewalk.core.budget import GIGABYTE, Training, budget, tokens_within, without_runtime
 from ropewalk.core.errors import InputError, LengthError, UnsupportedError
 
+OPTIMIZERS = {"adamw_torch": 8, "adamw_torch_fused": 8, "rmsprop": 4, "adagrad": 4, "adafactor": 0, "sgd": 0}
+"""Bytes that an optimizer of transformers keeps for a trained parameter, at least; Adafactor's are rows and columns."""
+LOW_RANK = ("lora", "dora", "rslora")
 UNITS = {"k": 1024, "m": 1024**2, "g": GIGABYTE, "t": 1024 * GIGABYTE}
 
 
-def check_fits(config: Any, settings: Any, device: Any, *, bfloat16: bool) -> None:
+def check_fits(config: Any, settings: Any, device: Any, *, bfloat16: bool, optimizer: str | None = None) -> None:
     """Raises `LengthError` for rows that cannot fit into what is free now, by arithmetic that leaves out the process itself
     and what an allocator wastes: what passes it may still be too much, what it refuses is. Families whose memory is not
-    known by arithmetic pass."""
+    known by arithmetic pass, and so do optimizers (`optim` of transformers; None is AdamW)."""
     from ropewalk.engines.transformers.sizes import sizes
 
     free = free_on(device)
-    if free is None or settings.recipe == "qlora":
+    named = "adamw_torch" if optimizer is None else optimizer.lower().rpartition(".")[2]
+    if free is None or settings.recipe == "qlora" or named not in OPTIMIZERS:
         return
     try:
         found = sizes(config)
     except UnsupportedError:
         return
-    training = training_of(settings, bfloat16=bfloat16)
+    training = training_of(settings, device, bfloat16=bfloat16, optimizer_bytes=OPTIMIZERS[named])
     rows, window = settings.batch_size, max(stage.window for stage in settings.stages)
     needed = without_runtime(budget(found, training, rows * window))
     if needed.total <= free:
@@ -36,12 +40,14 @@ def check_fits(config: Any, settings: Any, device: Any, *, bfloat16: bool) -> No
     )
 
 
-def training_of(settings: Any, *, bfloat16: bool) -> Training:
-    """What of the settings decides the bytes. Other recipes with adapters take at least what `lora` takes."""
+def training_of(settings: Any, device: Any, *, bfloat16: bool, optimizer_bytes: int = 8) -> Training:
+    """What of the settings decides the bytes. Of adapters that are no LoRA the frozen base alone is counted."""
     return Training(
-        recipe=settings.recipe if settings.recipe in ("full", "longlora") else "lora", rank=settings.rank, half=bfloat16,
+        recipe=settings.recipe if settings.recipe in ("full", "longlora") else "lora",
+        rank=settings.rank if settings.recipe in ("longlora", *LOW_RANK) else 0, half=bfloat16,
         checkpoint_every=settings.checkpoint_every, selective=settings.checkpoint == "selective",
-        accumulated=settings.accumulate > 1,
+        accumulated=settings.accumulate > 1, offload=settings.offload and str(device) != "cpu",
+        optimizer_bytes=optimizer_bytes,
     )  # fmt: skip
 
 

@@ -133,7 +133,8 @@ def request(
     target = live.choose_device(device)
     _check_machine(chosen, start, target)
     half = _bfloat16(dtype, target)
-    check_fits(checkpoint.config, chosen, target, bfloat16=half)
+    optimizer = dict((more or {}).get("arguments", {})).get("optim")
+    check_fits(checkpoint.config, chosen, target, bfloat16=half, optimizer=optimizer)
     made = Request(
         source=source, checkpoint=checkpoint, settings=chosen, plan=plan, start=start, reads=reads, device=target,
         bfloat16=half, merge=merge,

@@ -1,4 +1,4 @@
-"""The bytes of a training step, by arithmetic: weights, gradients, AdamW, kept activations, one layer's work.
+"""The bytes of a training step, by arithmetic: weights, gradients, optimizer, kept activations, one layer's work.
 
 Symbols: T tokens of one forward pass (rows times window), h hidden, f intermediate, q and k the widths of queries and keys
 (heads times their size), V vocabulary, L layers, a bytes of an activation (4, or 2 under autocast), r bytes of the residual
@@ -8,16 +8,17 @@ stream (4: a sum of float32 and bfloat16 is float32; 2 where a base in bfloat16 
   queries and the attention's output (2q), rotated keys and values (2k), the same three of the second norm (3h), and of a
   gated MLP the gate before and after its function, the other branch, and their product (4f; without a gate 2f). With
   q = h this is Korthikanti et al.'s count (arXiv:2205.05198, section 4.1) redone for a Llama block with fused attention.
-  What only a frozen weight would need is not kept: its input (MLP) and the norm's quotient.
-- A checkpointed layer keeps its input alone, h; with selective checkpointing also the attention's output and its
-  log-sum-exp, q + heads. Its backward pass first makes all of the above.
+  What only a frozen weight would need is not kept: its input (MLP) and the norm's quotient. Norms work in float32 whatever
+  the residual stream is; where it is bfloat16 their inputs are kept in place of the layer's.
+- A checkpointed layer keeps its input alone, h, or offloaded nothing on its device; with selective checkpointing also the
+  attention's output and its log-sum-exp, q + heads. Its backward pass first makes all of the above.
 - On top of it, in the MLP's backward pass, where most is held: gradients of product and both branches less the product (2f),
   of the residual stream (h), and of one weight (hf).
 - Going backward from the last layer, kept tensors go and gradients of weights come, so the peak is the largest sum over the
   layers; it is at the last layer for long rows, T h > parameters of a layer, and at the first for short ones.
 - The head: its input apart from ignored tokens (h), that input's gradient (h), the weight's gradient (V h) and one chunk of
   logits, never T V.
-- AdamW: two moments in float32 for each trained parameter, 8 bytes, from the first step on.
+- The optimizer, from the first step on: AdamW's two moments are 8 bytes for each trained parameter.
 
 Given up: mixtures of experts, recurrent layers, several devices, quantised bases, what an allocator wastes, and the process
 itself before the model (`RUNTIME`). The tests hold the sum to peaks that were counted allocation by allocation.
@@ -76,6 +77,7 @@ class Training:
     recipe: str = "full"
     """`full`; `lora`: adapters alone; any other: adapters with embeddings and norms."""
     rank: int = 8
+    """With `lora`, 0 counts the frozen base alone: what adapters of any kind take at least."""
     half: bool = False
     """Products in bfloat16 by autocast; adapters then stand on a base that is held in bfloat16."""
     checkpoint_every: int = 1
@@ -84,10 +86,19 @@ class Training:
     """Checkpointed layers keep their attention's output."""
     accumulated: bool = False
     """Whether a pass finds the gradients of another one before it."""
+    offload: bool = False
+    """The inputs of checkpointed layers wait in main memory, which is another than the device's."""
+    optimizer_bytes: int = 8
+    """What the optimizer keeps for a trained parameter."""
 
     def checkpoints(self, layer: int) -> bool:
         """Whether a layer, counted from 0, is checkpointed."""
         return bool(self.checkpoint_every) and layer % self.checkpoint_every == 0
+
+    @property
+    def residual_bytes(self) -> int:
+        """Bytes of a number of the residual stream: a norm or an embedding that trains is float32, and so is all after."""
+        return 2 if self.half and self.recipe == "lora" else 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +123,7 @@ class Budget:
     def words(self) -> str:
         """The parts in gigabytes, in words."""
         parts = {
-            "weights": self.parameters, "AdamW": self.optimizer, "gradients": self.gradients,
+            "weights": self.parameters, "optimizer": self.optimizer, "gradients": self.gradients,
             "kept activations": self.kept, "one layer's work": self.work, "the process": self.runtime,
         }  # fmt: skip
         return ", ".join(f"{name} {value / GIGABYTE:.1f}" for name, value in parts.items())
@@ -148,17 +159,20 @@ def parts(sizes: Sizes, training: Training) -> Parts:
 def layer_bytes(sizes: Sizes, training: Training) -> tuple[int, int]:
     """Bytes of a token that a layer keeps for its backward pass, and those that the pass makes on top."""
     wide, narrow = 4, 2 if training.half else 4
+    stream = training.residual_bytes
     full, norms = training.recipe == "full", training.recipe != "lora"
     residual = 2 + (2 if norms else 0)
     # Results of norms that linear layers read: one of each norm; under autocast each reader keeps its own cast.
-    inputs = (3 if training.half else 1) + ((2 if training.half else 1) if full else 0)
+    inputs = (3 if training.half else 1) + ((2 if training.half else 1) if full else 0) if full or training.rank else 0
+    # The output's adapter keeps a cast of attention's output.
+    outputs = 3 if training.half and not full and training.rank else 2
     branches = (3 if sizes.gated else 1) + (1 if full else 0)
     kept = wide * residual * sizes.hidden + narrow * (
-        inputs * sizes.hidden + 2 * sizes.query + 2 * sizes.key + branches * sizes.intermediate
+        inputs * sizes.hidden + outputs * sizes.query + 2 * sizes.key + branches * sizes.intermediate
     )
     # Where the product is not kept, none of it goes before its branches' gradients come.
     more = (2 if sizes.gated else 1) + (0 if full else 1)
-    return kept + 4 * sizes.num_heads, narrow * more * sizes.intermediate + wide * sizes.hidden
+    return kept + 4 * sizes.num_heads, narrow * more * sizes.intermediate + stream * sizes.hidden
 
 
 def budget(sizes: Sizes, training: Training, tokens: int, *, runtime: int = RUNTIME) -> Budget:
@@ -167,7 +181,12 @@ def budget(sizes: Sizes, training: Training, tokens: int, *, runtime: int = RUNT
     trained = sizes.num_layers * counted.layer + counted.ends
     whole = 4 * trained
     saved, more = layer_bytes(sizes, training)
-    own = 4 * sizes.hidden + ((2 if training.half else 4) * sizes.query + 4 * sizes.num_heads if training.selective else 0)
+    stream = training.residual_bytes * sizes.hidden
+    # The input of a checkpointed layer is what its first norm keeps, where both are float32; offloaded it comes back for it.
+    shared = stream if training.residual_bytes == 4 else 0
+    back = stream if training.offload else 0
+    outputs = (2 if training.half else 4) * sizes.query + 4 * sizes.num_heads
+    own = (0 if training.offload else stream) + (outputs if training.selective else 0)
     # Cosines and sines, and four integers of a token, stay the whole time.
     always = tokens * (8 * max(1, sizes.query // sizes.num_heads) + 32)
     full = training.recipe == "full"
@@ -180,7 +199,7 @@ def budget(sizes: Sizes, training: Training, tokens: int, *, runtime: int = RUNT
     for layer in range(sizes.num_layers):
         checkpointed = training.checkpoints(layer)
         after = 4 * counted.layer * (sizes.num_layers - 1 - layer) + head_grads
-        again = saved - 4 * sizes.hidden if checkpointed else 0
+        again = saved - shared + back if checkpointed else 0
         below += tokens * own if checkpointed else tokens * saved + copies
         work = tokens * (again + more) + flying
         moments.append((whole if training.accumulated else after, below + always, work))
@@ -189,7 +208,8 @@ def budget(sizes: Sizes, training: Training, tokens: int, *, runtime: int = RUNT
     moments.append((whole, always, 4 * sizes.embedding_parameters if counted.ends else 0))
     gradients, kept, work = max(moments, key=sum)
     return Budget(
-        parameters=counted.held, optimizer=8 * trained, gradients=gradients, kept=kept, work=work, runtime=runtime
+        parameters=counted.held, optimizer=training.optimizer_bytes * trained, gradients=gradients, kept=kept, work=work,
+        runtime=runtime,
     )  # fmt: skip
 
 

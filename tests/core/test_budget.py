@@ -66,6 +66,30 @@ def test_selective_keeps_attention_outputs() -> None:
     assert kept.kept - plain.kept == 4 * 100_000 * (4 * 10 + 8)
 
 
+def test_offloaded_inputs_are_not_on_the_device() -> None:
+    """But for the one that came back for the layer that runs again; layers that are not checkpointed keep what they keep."""
+    few_words = replace(SQUARE, vocabulary=10)
+    plain, moved = (budget(few_words, Training(offload=offload), 100_000) for offload in (False, True))
+    assert moved.kept == 100_000 * (8 * 5 + 32)
+    assert plain.kept - moved.kept == 4 * 100_000 * 40
+    assert moved.work - plain.work == 100_000 * 40
+    every = budget(SQUARE, Training(offload=True, checkpoint_every=2), 100_000)
+    assert every.kept == 100_000 * (2 * 888 + 8 * 5 + 32)
+
+
+def test_the_residual_stream_of_a_frozen_base_is_bfloat16() -> None:
+    """One more layer costs one more input, of two bytes an element where neither embedding nor norms train."""
+    more = replace(SQUARE, num_layers=5)
+    for recipe, bytes_per_token in (("lora", 20), ("longlora", 40), ("full", 40)):
+        training = Training(recipe=recipe, half=True)
+        assert budget(more, training, 100_000).kept - budget(SQUARE, training, 100_000).kept == 100_000 * bytes_per_token
+
+
+def test_an_optimizer_keeps_what_it_keeps() -> None:
+    for num_bytes in (8, 4, 0):
+        assert budget(SQUARE, Training(optimizer_bytes=num_bytes), 10).optimizer == num_bytes * SQUARE.num_parameters
+
+
 def test_adapters_train_what_peft_trains() -> None:
     # r (in + out) for q, k, v and o.
     assert parts(SQUARE, Training(recipe="lora", rank=3)).layer == 3 * (20 + 20 + 20 + 20)

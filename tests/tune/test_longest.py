@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import write_tiny_checkpoint
 
+from ropewalk.api import training_memory
 from ropewalk.api.training_longest import check_found, told
 from ropewalk.api.training_memory import check_fits, parse_memory
 from ropewalk.core.budget import GIGABYTE, Sizes, Training, budget
@@ -258,6 +259,27 @@ def test_rows_that_cannot_fit_are_refused_with_those_that_would() -> None:
         check_fits(config, long, "cpu", bfloat16=False)
     check_fits(config, SETTINGS, "cpu", bfloat16=False)
     check_fits({**config, "model_type": "gemma3_text"}, long, "cpu", bfloat16=False)
+
+
+def test_what_fits_offloaded_or_with_a_lean_optimizer_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama 3.1 8B with 79 GB free: 131,072 tokens with adapters, and 4,096 in full."""
+    config = {"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
+              "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+              "tie_word_embeddings": False}  # fmt: skip
+    monkeypatch.setattr(training_memory, "free_on", lambda device: 79 * GIGABYTE)
+    far = Settings(length=2**17, stages=(Stage(window=2**17, steps=1),), recipe="lora")
+    with pytest.raises(LengthError, match="131072 tokens"):
+        check_fits(config, far, "cuda", bfloat16=True)
+    check_fits(config, replace(far, offload=True), "cuda", bfloat16=True)
+    with pytest.raises(LengthError, match="131072 tokens"):
+        # There it is main memory that is short.
+        check_fits(config, replace(far, offload=True), "cpu", bfloat16=True)
+    full = Settings(length=4096, stages=(Stage(window=4096, steps=1),))
+    for optimizer in (None, "adamw_torch", "OptimizerNames.ADAMW_TORCH_FUSED"):
+        with pytest.raises(LengthError, match="4096 tokens"):
+            check_fits(config, full, "cuda", bfloat16=True, optimizer=optimizer)
+    for optimizer in ("adafactor", "sgd", "adamw_bnb_8bit"):
+        check_fits(config, full, "cuda", bfloat16=True, optimizer=optimizer)
 
 
 class BothAtOnce:
