@@ -87,6 +87,11 @@ def put_on(model: nn.Module, shifted: Shifted | None = None) -> Iterator[nn.Modu
             f"layers of {text.model_type} make a mask of their own for each pair of tokens, and segments have none; tune it "
             "with its own attention (--attention own), one document in a row"
         )
+    if not host._supports_sdpa:
+        raise UnsupportedError(
+            f"{text.model_type} has no sdpa attention in transformers, which segments are run by; tune it with its own "
+            "attention (--attention own), one document in a row"
+        )
     name, before = register(shifted), implementations(host.config)
     host.set_attn_implementation({**before, own_key(host.config, text): name})
     try:

@@ -259,3 +259,26 @@ def test_a_second_plan_is_made_from_the_origin(tied: Path, tune: Tune, tmp_path:
     assert ropewalk.read_back(model).frequencies.difference(plan.frequencies) < 1e-6
     steps = json.loads((tmp_path / "second" / "config.json").read_text())["ropewalk"]["steps"]
     assert [(step["length"], step["tuned"]) for step in steps] == [(256, True), (512, True)]
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_an_adapter_without_its_weights_asks_nobody(
+    pickled: bool, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def hub(repo_id: str, *args: Any, **keywords: Any) -> Any:
+        asked.append(repo_id)
+        raise OSError("no network")
+
+    monkeypatch.setattr("peft.utils.save_and_load.file_exists", hub)
+    monkeypatch.setattr("peft.utils.save_and_load.hf_hub_download", hub)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(adapter, "me/run", symlinks=True)
+    weights = Path("me/run/adapter_model.safetensors")
+    if pickled:
+        torch.save({}, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(SourceError, match=r"without adapter_model\.safetensors; get the complete folder"):
+        ropewalk.load("me/run", device="cpu", dtype="float32")
+    assert asked == []

@@ -111,6 +111,21 @@ def test_layers_with_windows_train_with_their_own_attention(tied: Path, tune: Tu
     assert ropewalk.verify(tmp_path / "out", "transformers").verdicts[0].status == "exact"
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss"])
+def test_a_family_without_sdpa_trains_with_its_own_attention(family: str, tied: Path, tune: Tune, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+    if family == "gpt_oss":
+        more |= {"num_local_experts": 4, "num_experts_per_tok": 2}
+    more["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e4}
+    source = write(tmp_path / family, AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SHAPE, **more)), tied)
+    for recipe in ("full", "lora"):
+        with pytest.warns(UserWarning, match="no sdpa attention, eager is used instead"):
+            tune(tmp_path / recipe, start=source, steps=1, attention="own", recipe=recipe)
+        with pytest.warns(UserWarning, match="no sdpa attention, eager is used instead"):
+            model, _ = ropewalk.load(tmp_path / recipe, device="cpu", dtype="float32")
+        assert model.config._attn_implementation == "eager"
+
+
 def test_the_models_own_attention_is_refused_for_packs(tied: Path, tune: Tune, tmp_path: Path) -> None:
     from streams import Counting
 

@@ -7,18 +7,17 @@ compared with the config before the model is handed out.
 Given up: pickled weights and repositories with their own code (see the errors for what to do).
 """
 
-import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from ropewalk.core.errors import HostError, InputError, SourceError, near
+from ropewalk.core.errors import InputError, SourceError, near
 from ropewalk.hosts.live.carry import check_as_loaded, geometry_of
 from ropewalk.hosts.live.places import places_of
-from ropewalk.hosts.live.pretrained import AttentionMissingError, check_attention, from_pretrained
+from ropewalk.hosts.live.pretrained import check_attention, from_pretrained, model_from_pretrained
 from ropewalk.hosts.live.tuning import load_adapter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -53,7 +52,7 @@ def load(
     if (Path(path) / "adapter_config.json").is_file():
         return load_adapter(Path(path), dtype=chosen, device=where, attention=attention)
     tokenizer = from_pretrained(AutoTokenizer, path)
-    model, notes = _load_model(path, chosen, attention)
+    model, notes = model_from_pretrained(path, attention=attention, dtype=chosen)
     missing = sorted(notes["missing_keys"])
     if missing:
         raise SourceError(
@@ -126,18 +125,3 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; {near(dtype, ['auto', *DTYPES])}")
     return DTYPES[dtype]
-
-
-def _load_model(path: str | Path, dtype: torch.dtype, attention: str) -> tuple[Any, dict[str, Any]]:
-    """The model and the loader's notes on missing keys."""
-    options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-    try:
-        model, notes = from_pretrained(AutoModelForCausalLM, path, attn_implementation=attention, **options)
-    except AttentionMissingError as error:
-        if attention != "sdpa":
-            raise HostError(f"this model cannot run {attention!r} attention ({error}); use sdpa or eager") from error
-        warnings.warn(
-            "this family has no sdpa attention, eager is used instead: same numbers, slower, more memory", stacklevel=3
-        )
-        model, notes = from_pretrained(AutoModelForCausalLM, path, attn_implementation="eager", **options)
-    return model, notes

@@ -5,13 +5,14 @@ What it raises is told in one sentence; that a family lacks an attention is told
 Given up: a class of errors for each of its failures. It raises four kinds for one cause, and one kind for several.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AutoModelForCausalLM
 
-from ropewalk.core.errors import InputError, SourceError, near
+from ropewalk.core.errors import HostError, InputError, SourceError, near
 
 
 def check_attention(attention: str) -> None:
@@ -38,3 +39,21 @@ def from_pretrained(cls: Any, path: str | Path, **options: Any) -> Any:
             f"{path} cannot be loaded as a causal language model with safetensors weights and a tokenizer ({first}); "
             "give a complete folder, with pickled weights saved again as safetensors"
         ) from error
+
+
+def model_from_pretrained(path: str | Path, *, attention: str, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """The causal language model of a folder of safetensors and the loader's notes on missing keys.
+
+    A family without `sdpa` gets `eager`, with a warning; `HostError` where another attention is not to be had.
+    """
+    options = {**options, "use_safetensors": True, "output_loading_info": True}
+    try:
+        model, notes = from_pretrained(AutoModelForCausalLM, path, attn_implementation=attention, **options)
+    except AttentionMissingError as error:
+        if attention != "sdpa":
+            raise HostError(f"this model cannot run {attention!r} attention ({error}); use sdpa or eager") from error
+        warnings.warn(
+            "this family has no sdpa attention, eager is used instead: same numbers, slower, more memory", stacklevel=4
+        )
+        model, notes = from_pretrained(AutoModelForCausalLM, path, attn_implementation="eager", **options)
+    return model, notes

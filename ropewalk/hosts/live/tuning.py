@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from ropewalk.core.errors import InputError, SourceError
 from ropewalk.hosts import folder
@@ -20,7 +20,7 @@ from ropewalk.hosts.folder.files import GENERATION
 from ropewalk.hosts.live.carry import check_as_loaded, geometry_of
 from ropewalk.hosts.live.places import places_of
 from ropewalk.hosts.live.prefix import put_prefix
-from ropewalk.hosts.live.pretrained import check_attention, from_pretrained
+from ropewalk.hosts.live.pretrained import check_attention, from_pretrained, model_from_pretrained
 
 
 def build(
@@ -29,11 +29,12 @@ def build(
 ) -> tuple[Any, Any]:  # fmt: skip
     """(model, tokenizer): the weights of one folder under the config and tokenizer of another, read back and compared.
 
-    Raises `SourceError` where something is missing, `HostError` where the model does not use the numbers of its config.
+    A family without `sdpa` (gpt-oss) gets `eager`, with a warning. Raises `SourceError` where something is missing,
+    `HostError` where the model does not use the numbers of its config.
     """
     check_attention(attention)
     planned = from_pretrained(AutoConfig, config)
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    options: dict[str, Any] = {"dtype": dtype}
     if four_bits:
         from transformers import BitsAndBytesConfig
 
@@ -43,9 +44,7 @@ def build(
             ),
             "device_map": {"": device},
         }
-    model, notes = from_pretrained(
-        AutoModelForCausalLM, weights, config=planned, attn_implementation=attention, **options
-    )  # fmt: skip
+    model, notes = model_from_pretrained(weights, attention=attention, config=planned, **options)
     missing = sorted(notes["missing_keys"])
     if missing:
         raise SourceError(f"{weights} lacks {len(missing)} tensors of its model, the first is {missing[0]}")
@@ -72,6 +71,10 @@ def load_adapter(path: Path, *, dtype: torch.dtype, device: torch.device, attent
     return with_adapter(model, path), tokenizer
 
 
+ADAPTER = "adapter_model.safetensors"
+"""PEFT's name of an adapter's weights."""
+
+
 @contextmanager
 def peft_is_quiet() -> Iterator[None]:
     """Without the warning that PEFT 0.21 causes by asking transformers 5.23 by a name that has become another."""
@@ -83,15 +86,18 @@ def peft_is_quiet() -> Iterator[None]:
 def with_adapter(model: Any, path: Path) -> Any:
     """The model with the adapter of a folder added into its weights, or the prefix put before every text.
 
-    Raises `SourceError` where it does not fit.
+    Raises `SourceError` where its weights are missing or do not fit.
     """
+    if not (path / ADAPTER).is_file():
+        # PEFT would take a pickle in its place, and without one ask the hub for a repository of the folder's name.
+        raise SourceError(f"{path} is an adapter folder without {ADAPTER}; get the complete folder, or train it again")
     try:
         from peft import PeftModel
     except ImportError as error:
         raise InputError(f"{path} is an adapter, which needs peft; pip install 'ropewalk[tune]'") from error
     with peft_is_quiet():
         try:
-            dressed = PeftModel.from_pretrained(model, str(path), use_safetensors=True)
+            dressed = PeftModel.from_pretrained(model, str(path.resolve()), local_files_only=True)
         except (RuntimeError, ValueError, OSError, KeyError) as error:
             first = str(error).strip().partition("\n")[0]
             raise SourceError(f"the adapter in {path} does not fit its base ({first}); train it again") from error
