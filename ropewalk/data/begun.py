@@ -65,6 +65,11 @@ def changed(was: list[dict[str, Any]] | None, now: list[dict[str, Any]]) -> str 
     if was is None or was == now:
         return None
     before, after = ({file["file"]: file for file in files} for files in (was, now))
+    for name in sorted(before.keys() & after.keys()):
+        fields = [each.get("field") for each in (before[name], after[name])]
+        if fields[0] != fields[1]:
+            said = [f"field {field!r}" if field else "the known field" for field in fields]
+            return f"of {name} {said[0]} was read, and now {said[1]} is asked for"
     for word, names in (
         ("gone", before.keys() - after.keys()),
         ("new", after.keys() - before.keys()),

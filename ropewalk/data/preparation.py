@@ -10,13 +10,13 @@ mix tokenizes nothing again. Only where each source is less than one shard, so t
 away.
 """
 
+import itertools
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,15 @@ from ropewalk.core.progress import Progress
 from ropewalk.core.run import full_disk_is_told, write_atomic
 from ropewalk.data.assembly import LEFT_OUT, Settings, assembled
 from ropewalk.data.begun import begun, make
-from ropewalk.data.reading.records import LeftOut, Record, Source
-from ropewalk.data.shards import Shard, read_shards, write_shards
+from ropewalk.data.reading.files import RECORDS
+from ropewalk.data.reading.records import LeftOut, Record, Source, stop_at
+from ropewalk.data.shards import Shard, broken_of, read_shards, write_shards
 from ropewalk.data.stream import CARD, KEPT, SHARDS
 from ropewalk.data.tokens import Encoder
 
 SCHEMA_VERSION = 1
+LOOK = 1000
+"""Records in which the first document of a file is looked for before anything is made."""
 
 
 def prepare(
@@ -75,27 +78,40 @@ def prepare(
 
 def _look_through(sources: Sequence[Source], encoder: Encoder, max_broken: int) -> None:
     """Finds what would stop the work later, before anything is made."""
-    broken: list[LeftOut] = []
+    # Each once: what is looked through is met again before the first documents.
+    broken: dict[tuple[str, str, int], LeftOut] = {}
+    prompts = False
     for source in sources:
-        for left in source.check():
-            broken += [left] if left.broken else []
-            stop_at(broken, len(broken), max_broken)
-        for found in islice((r for r in source.records(0, 0) if isinstance(r, Record)), 1):
-            encoder.check(found.content)
-    if encoder.prompt_loss and not any(source.has_prompts() for source in sources):
+        for found in itertools.chain(source.check(), _first(source)):
+            if isinstance(found, Record):
+                encoder.check(found.content)
+                prompts = prompts or not isinstance(found.content, str)
+            elif found.broken:
+                broken[source.name, found.file, found.number] = found
+                stop_at(list(broken.values()), len(broken), max_broken)
+    if encoder.prompt_loss and not prompts and not any(source.has_prompts() for source in sources):
         raise InputError(
             "--prompt-loss learns the prompts of conversations, and there are only texts, of which every token is learned; "
             "leave it out, or a preset's line prompt_loss"
         )
 
 
-def stop_at(broken: Sequence[LeftOut], count: int, max_broken: int) -> None:
-    """Raises `InputError` where more records are broken than may be."""
-    if count > max_broken:
-        raise InputError(
-            f"{count} broken records, more than --max-broken {max_broken}; the first is {broken[0]}; mend them, or give a "
-            "higher --max-broken to leave them out"
-        )
+def _first(source: Source) -> Iterator[Record | LeftOut]:
+    """The first document of a source and of each of its files of records, with what is left out before it."""
+    file = 0
+    while file < len(source.files):
+        reached = file
+        for count, found in enumerate(source.records(file, 0), start=1):
+            yield found
+            if isinstance(found, Record):
+                reached = found.file
+                break
+            if count == LOOK:
+                break
+        else:
+            return
+        rest = range(reached + 1, len(source.files))
+        file = next((index for index in rest if Path(source.files[index]).suffix.lower() in RECORDS), len(source.files))
 
 
 @contextmanager
@@ -133,18 +149,13 @@ def _tokenize(
     shards = read_shards(folder)
     for index, source in enumerate(sources):
         with progress.task(f"tokenizing {source.name}"):
-            for shard in write_shards(folder, source, index, encoder, shards, shard_tokens=settings.shard_tokens):
+            how = {"shard_tokens": settings.shard_tokens, "max_broken": settings.max_broken}
+            for shard in write_shards(folder, source, index, encoder, shards, **how):
                 shards.append(shard)
                 progress.at((shard.file + 1) / max(1, len(source.files)))
-                count = sum(each.num_broken for each in shards)
-                stop_at(_broken(shards), count, settings.max_broken)
+    # What an earlier run allowed may be more than this one does.
+    stop_at(broken_of(shards), sum(each.num_broken for each in shards), settings.max_broken)
     return shards
-
-
-def _broken(shards: Sequence[Shard]) -> list[LeftOut]:
-    """The first records left out of each shard that has broken ones, for a message."""
-    rows = [row for shard in shards if shard.num_broken for row in shard.left_out if row["broken"]]
-    return [LeftOut(file=r["file"], number=r["line"], reason=r["reason"], detail=r["detail"]) for r in rows[:1]]
 
 
 def _save(folder: Path, card: Mapping[str, Any]) -> None:

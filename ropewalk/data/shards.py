@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ropewalk.core.errors import SourceError
 from ropewalk.core.run import write_atomic
-from ropewalk.data.reading.records import LeftOut, Record, Source, UnreadableError
+from ropewalk.data.reading.records import LeftOut, Record, Source, UnreadableError, stop_at
 from ropewalk.data.tokens import Encoder, Tokens
 
 SHARD_TOKENS = 4 * 1024 * 1024
@@ -54,24 +54,39 @@ class Shard:
 
 
 def write_shards(
-    folder: Path, source: Source, index: int, encoder: Encoder, before: Sequence[Shard], *, shard_tokens: int = SHARD_TOKENS
-) -> Iterator[Shard]:
-    """Writes and yields the shards of a source that are not there; `before` are all shards that are, of any source."""
+    folder: Path, source: Source, index: int, encoder: Encoder, before: Sequence[Shard], *, max_broken: int,
+    shard_tokens: int = SHARD_TOKENS,
+) -> Iterator[Shard]:  # fmt: skip
+    """Writes and yields the shards of a source that are not there; `before` are all shards that are, of any source.
+
+    Raises `InputError` at the record that is one broken too many, those in `before` counted.
+    """
     mine = [shard for shard in before if shard.source == index]
     if mine and mine[-1].last:
         return
     number, cursor = len(before), (mine[-1].file, mine[-1].record) if mine else (0, 0)
     wide = len(encoder.tokenizer) > np.iinfo(np.uint16).max + 1
     batch = _Batch(np.dtype("<u4" if wide else "<u2"), cursor)
+    broken, num_broken = broken_of(before), sum(shard.num_broken for shard in before)
     for found in source.records(*cursor):
-        if isinstance(found, LeftOut):
-            batch.left_out.append(found)
-            continue
-        batch.add(found, source, encoder)
+        left = found if isinstance(found, LeftOut) else batch.add(found, source, encoder)
+        if left is not None:
+            batch.left_out.append(left)
+            broken, num_broken = (broken or [left], num_broken + 1) if left.broken else (broken, num_broken)
+            stop_at(broken, num_broken, max_broken)
         if batch.num_tokens >= shard_tokens:
             yield batch.write(folder, number, index, last=False)
             number, batch = number + 1, _Batch(batch.dtype, batch.cursor)
     yield batch.write(folder, number, index, last=True)
+
+
+def broken_of(shards: Sequence[Shard]) -> list[LeftOut]:
+    """The first broken record of all shards, for a message."""
+    rows = (row for shard in shards if shard.num_broken for row in shard.left_out if row["broken"])
+    found = next(rows, None)
+    if found is None:
+        return []
+    return [LeftOut(file=found["file"], number=found["line"], reason=found["reason"], detail=found["detail"], broken=True)]
 
 
 class _Batch:
@@ -86,19 +101,20 @@ class _Batch:
         self.spelled: Counter[str] = Counter()
         self.num_tokens = 0
 
-    def add(self, record: Record, source: Source, encoder: Encoder) -> None:
+    def add(self, record: Record, source: Source, encoder: Encoder) -> LeftOut | None:
+        """Takes a document; what is left out, if it cannot be learned from."""
         self.cursor = (record.file, record.number)
         try:
             taken = encoder.encode(record.content)
             if not taken.learned[1:].any():
                 raise UnreadableError("no token to learn", broken=False)
         except UnreadableError as error:
-            self.left_out.append(error.left_out(source.files[record.file], record.number))
-            return
+            return error.left_out(*source.place(record.file, record.number))
         self.documents.append(taken)
         self.spelled.update([taken.spelled] if taken.spelled else [])
         self.places.append((taken.ids.size, *self.cursor))
         self.num_tokens += taken.ids.size
+        return None
 
     def write(self, folder: Path, number: int, index: int, *, last: bool) -> Shard:
         ids = np.concatenate([np.zeros(0, dtype=np.int64), *(document.ids for document in self.documents)])
@@ -189,6 +205,24 @@ class Documents:
         learned = self._learned[shard]
         mask = np.ones(high - low, dtype=np.bool_) if learned is None else np.array(learned[low:high], dtype=np.bool_)
         return np.array(self._tokens[shard][low:high], dtype=np.int64), mask
+
+    def learns(self, pieces: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether anything is learned of each piece [N, 3] of (document, start, stop), its first token left out.
+
+        No two pieces overlap. The masks are read where they lie, and nothing of them is copied.
+        """
+        found: NDArray[np.bool_] = pieces[:, 2] - pieces[:, 1] > 1
+        order = np.flatnonzero(found)
+        order = order[np.lexsort((pieces[order, 1], pieces[order, 0]))]
+        bounds = np.searchsorted(pieces[order, 0], self._first)
+        for learned, low, high in zip(self._learned, bounds, bounds[1:], strict=False):
+            mine = order[low:high]
+            if learned is None or not mine.size:
+                continue
+            # From a piece's second token to its end; every other stretch lies between two pieces.
+            edges: NDArray[np.int64] = (self._begins[pieces[mine, 0], None] + pieces[mine, 1:] + np.array([1, 0])).ravel()
+            found[mine] = np.logical_or.reduceat(learned, edges[:-1] if edges[-1] == learned.size else edges)[::2]
+        return found
 
     def used_ids(self) -> NDArray[np.int64]:
         """Every id that stands in the tokens, once, in order."""

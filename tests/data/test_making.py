@@ -344,6 +344,9 @@ def test_documents_that_are_not_asked_about_are_named(tmp_path: Path) -> None:
         ("latin.txt", "not UTF-8"),
         ("chat.jsonl", "a conversation, not a text"),
     }
+    # Each by its path; a text is the whole file, and a record has its line.
+    assert {(Path(row["file"]).parent, row["line"]) for row in rows} == {(folder, 0), (folder, 1)}
+    assert [Path(row["file"]).name for row in rows if row["line"]] == ["chat.jsonl"]
     assert card["num_left_out"] == 5
 
 

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.core.errors import TextError
-from ropewalk.data.preparation import stop_at
-from ropewalk.data.reading.records import LeftOut, Record, Source
+from ropewalk.data.reading.records import LeftOut, Record, Source, stop_at
 from ropewalk.data.sentences import spans as sentence_spans
 from ropewalk.data.tokens import special_tokens_of
 
@@ -36,6 +35,8 @@ class Text:
     file: str
     record: int
     """Its line or number in the file, from 1."""
+    place: tuple[str, int]
+    """The same as a message names it: the file with its path, and the line, 0 for the whole file."""
     content: str
     num_tokens: int
 
@@ -86,6 +87,7 @@ class Texts:
 
     def _take(self, found: Record, source: Source, known: set[str]) -> LeftOut | None:
         file, content = source.files[found.file], found.content
+        place = source.place(found.file, found.number)
         reason, digest = "", ""
         if not isinstance(content, str):
             reason = "a conversation, not a text"
@@ -94,10 +96,12 @@ class Texts:
             within = next((token for token in self.special if token in content), None)
             reason = f"holds the special token {within}" if within else "the same text again" if digest in known else ""
         if reason or not isinstance(content, str):
-            return LeftOut(file=file, number=found.number, reason=reason)
+            return LeftOut(file=place[0], number=place[1], reason=reason)
         known.add(digest)
         num_tokens = self.starts_of(content).size - 1
-        self.items.append(Text(source=source.name, file=file, record=found.number, content=content, num_tokens=num_tokens))
+        self.items.append(
+            Text(source=source.name, file=file, record=found.number, place=place, content=content, num_tokens=num_tokens)
+        )
         return None
 
     def starts_of(self, content: str) -> NDArray[np.int64]:
@@ -136,7 +140,7 @@ class Texts:
     def _cut(self, index: int, span_tokens: int) -> Iterator[Span]:
         starts, text = self.starts(index), self.items[index]
         if text.num_tokens < span_tokens // 2:
-            self.left_out.append(LeftOut(file=text.file, number=text.record, reason="shorter than half a span"))
+            self.left_out.append(LeftOut(file=text.place[0], number=text.place[1], reason="shorter than half a span"))
             return
         ends = np.searchsorted(starts[:-1], self.edges(index))
         places = [0]

@@ -46,8 +46,6 @@ class FileSource:
     def _file(self, index: int, after: int) -> Iterator[Record | LeftOut]:
         name = self.files[index]
         for number, read in _read(self.root / name, after):
-            # A text is the whole file, and has no line to name.
-            place = number if _suffix(name) in RECORDS else 0
             try:
                 if isinstance(read, UnreadableError):
                     raise read
@@ -56,7 +54,12 @@ class FileSource:
                     raise UnreadableError("empty", broken=False)
                 yield Record(file=index, number=number, content=content)
             except UnreadableError as error:
-                yield error.left_out(str(self.root / name), place)
+                yield error.left_out(*self.place(index, number))
+
+    def place(self, file: int, number: int) -> tuple[str, int]:
+        """The file with its path, and the record's line. A text is the whole file, and has no line to name."""
+        name = self.files[file]
+        return str(self.root / name), number if _suffix(name) in RECORDS else 0
 
     def has_prompts(self) -> bool:
         """Whether any record is a conversation; texts are not opened for it."""
@@ -73,12 +76,13 @@ class FileSource:
                 yield from (found for found in self._file(index, 0) if isinstance(found, LeftOut))
 
     def fingerprint(self) -> list[dict[str, Any]]:
-        """Size and SHA-256 of every file."""
+        """Size and SHA-256 of every file, and of files of records the field that is read, where the user named one."""
         found = []
         for name in self.files:
             with _told(self.root / name).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-                found.append({"file": name, "bytes": os.fstat(file.fileno()).st_size, "sha256": digest})
+                field = {"field": self.field} if self.field is not None and _suffix(name) in RECORDS else {}
+                found.append({"file": name, "bytes": os.fstat(file.fileno()).st_size, "sha256": digest, **field})
         return found
 
 

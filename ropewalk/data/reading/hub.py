@@ -16,6 +16,8 @@ from ropewalk.core.network import of_a_network
 from ropewalk.data.reading.formats import recognise
 from ropewalk.data.reading.records import LeftOut, Record, UnreadableError
 
+LOOK = 1000
+"""Records in which the first document is looked for."""
 OPTIONS = ("config", "split", "revision", "documents")
 
 
@@ -45,10 +47,18 @@ class HubSource:
             if isinstance(found, LeftOut):
                 yield found
 
+    def place(self, file: int, number: int) -> tuple[str, int]:
+        """A set has no path; its records are numbered."""
+        return self.files[file], number
+
     def has_prompts(self) -> bool:
-        """As the first record says: a set has one kind, and looking further is downloading."""
-        found = (one for one in self.records(0, 0) if isinstance(one, Record))
-        return any(not isinstance(one.content, str) for one in islice(found, 1))
+        """As the first record says: a set has one kind, and looking further is downloading. Nothing says no before it."""
+        for count, found in enumerate(self.records(0, 0), start=1):
+            if isinstance(found, Record):
+                return not isinstance(found.content, str)
+            if count == LOOK:
+                return True
+        return False
 
     def records(self, file: int = 0, number: int = 0) -> Iterator[Record | LeftOut]:
         """Everything after record `number`."""
@@ -94,7 +104,8 @@ class HubSource:
     def fingerprint(self) -> list[dict[str, Any]]:
         """What was asked of the hub."""
         said = {"config": self.config, "split": self.split, "revision": self.revision, "documents": self.documents}
-        return [{"file": self.name, **said}]
+        # What is named by nobody is not said, so that folders of before it was go on.
+        return [{"file": self.files[0], **said, **({} if self.field is None else {"field": self.field})}]
 
 
 def open_dataset(text: str, *, field: str | None = None) -> HubSource:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ropewalk.core.errors import InputError
 from ropewalk.core.terminal import printable
 
 
@@ -74,6 +75,15 @@ class UnreadableError(Exception):
         return LeftOut(file=file, number=number, reason=self.reason, detail=self.detail, broken=self.broken)
 
 
+def stop_at(broken: Sequence[LeftOut], count: int, max_broken: int) -> None:
+    """Raises `InputError` where more records are broken than may be."""
+    if count > max_broken:
+        raise InputError(
+            f"{count} broken records, more than --max-broken {max_broken}; the first is {broken[0]}; mend them, or give a "
+            "higher --max-broken to leave them out"
+        )
+
+
 class Source(Protocol):
     """What is read as one part of a mix."""
 
@@ -94,6 +104,9 @@ class Source(Protocol):
 
     def records(self, file: int, number: int) -> Iterator[Record | LeftOut]:
         """Everything after record `number` of file `file`."""
+
+    def place(self, file: int, number: int) -> tuple[str, int]:
+        """How a message names record `number` of file `file`: the file with its path, and the line, 0 for the whole file."""
 
     def has_prompts(self) -> bool:
         """Whether it has conversations, which have prompts; texts have none."""
