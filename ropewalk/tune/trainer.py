@@ -6,8 +6,9 @@ the place of Trainer's pickled checkpoint; a watch stops what runs away; validat
 Trainer's names (`eval_...`), so that trackers and early stopping know it. Callbacks, trackers (`report_to`), accelerate's
 launchers and precision are Trainer's own, and callbacks see the real model.
 
-Five of the methods that are overridden begin with an underscore: they are how Trainer writes and reads its checkpoint, and
-there is no other way to leave its pickles out. The tests of resuming hold them to the transformers that is installed.
+Six of the methods that are overridden begin with an underscore. Five are how Trainer writes and reads its checkpoint, and
+there is no other way to leave its pickles out; one hands over the gradients' norm, which is taken before they are clipped.
+The tests of resuming and of faults hold them to the transformers that is installed.
 """
 
 import dataclasses
@@ -55,6 +56,7 @@ class Tuner(Trainer):  # type: ignore[misc]
         self.loss_is_scaled_for_ga = True
         self._loss_shifts_labels = True
         self._losses: list[Tensor] = []
+        self._norm = 0.0
         self._learned: list[Tensor] = []
         self._before: dict[str, Tensor] | None = None
         # Results go to stdout, and a step's line is none.
@@ -114,6 +116,11 @@ class Tuner(Trainer):  # type: ignore[misc]
         """Before a step: what its dropout will draw from is kept, for a state that is written where the step fails."""
         self._before = state.generators()
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
+        """The norm of the gradients as they were; what is judged are clipped ones."""
+        self._norm = float(super()._get_grad_norm(model, grad_norm=grad_norm))
+        return self._norm
+
     def judge(self) -> None:
         """Before a step is taken: raises `DivergedError`, the state saved, where loss or gradients are not to be trusted."""
         step = torch.stack([torch.stack(self._losses).sum(), torch.stack(self._learned).sum()])
@@ -123,6 +130,9 @@ class Tuner(Trainer):  # type: ignore[misc]
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         if fault is None and not all(bool(torch.isfinite(grad).all()) for grad in grads):
             fault = "a gradient is not finite"
+        if fault is None and not math.isfinite(self._norm):
+            # Its squares were too large for float32, and gradients were clipped to zeros.
+            fault = f"the norm of the gradients is {self._norm}"
         if fault is not None:
             self.save_state(fault=fault)
             raise DivergedError(message(fault, self.state.global_step + 1, self._rows_of_step(), self.states))

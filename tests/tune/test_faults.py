@@ -39,6 +39,8 @@ class Spoil(TrainerCallback):
         (Spoil(3, math.nan), "the loss is nan"),
         (Spoil(3, math.nan, gradients=True), "a gradient is not finite"),
         (Spoil(3, math.inf, gradients=True), "a gradient is not finite"),
+        # Finite, and their squares are not.
+        (Spoil(3, 1e25, gradients=True), "the norm of the gradients is inf"),
     ],
 )
 def test_nothing_that_is_not_finite_reaches_a_parameter(spoil: Spoil, words: str, tune: Tune, tmp_path: Path) -> None:
