@@ -25,7 +25,7 @@ def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
         found.append("the rows lie inside the old window: they extend it with pose or randomized positions only")
     found.append(
         f"{packed['num_rows']:,} rows of {card['length']:,} tokens, {packed['padding']:.1%} of it padding; "
-        f"{packed['cut_documents']:,} documents are longer than a row and cut into several"
+        f"{packed['cut_documents']:,} documents are longer than a row and cut into several" + _unlearned(packed)
     )
     return found + _spelled(card) + _left_out(sources, out)
 
@@ -51,15 +51,21 @@ def rows(streams: Sequence[Any], settings: Any, *, num_processes: int = 1) -> li
     found = []
     for number, (stage, stream) in enumerate(zip(settings.stages, streams, strict=True), 1):
         read = stage.steps * settings.batch_size * settings.accumulate * num_processes
-        left = getattr(stream, "num_rows_left_out", 0)
-        others = (
-            f" ({left:,} others are not filled by one document, and {settings.positions} leaves them out)" if left else ""
-        )
+        left, unlearned = (getattr(stream, name, 0) for name in ("num_rows_left_out", "num_rows_without_labels"))
+        why = [f"{left:,} others are not filled by one document, and {settings.positions} leaves them out"] if left else []
+        why += [f"{unlearned:,} others have no token to learn and are left out"] if unlearned else []
+        others = f" ({'; '.join(why)})" if why else ""
         found.append(
             f"{f'stage {number}: ' if len(streams) > 1 else ''}rows of {stage.window:,} tokens: {len(stream):,}{others}; "
             f"{stage.steps:,} steps read {read:,}, {read / len(stream):.3g} epochs"
         )
     return found
+
+
+def _unlearned(packed: Mapping[str, Any]) -> str:
+    """Rows that hold prompts alone; a folder of before does not count them."""
+    number = packed.get("num_rows_without_labels", 0)
+    return f"; {number:,} rows have no token to learn, and training leaves them out" if number else ""
 
 
 def _mix(card: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from ropewalk.data.mixing import SHORT_SHARE, Mix, choose
 from ropewalk.data.packing import Pieces, pack
 from ropewalk.data.reading.records import Source
 from ropewalk.data.shards import SHARD_TOKENS, Documents, Shard
-from ropewalk.data.stream import KEPT, SHARDS
+from ropewalk.data.stream import KEPT, SHARDS, have_labels
 from ropewalk.data.tokens import Encoder
 
 LEFT_OUT = "left_out.jsonl"
@@ -85,7 +85,7 @@ def assembled(
         limit=settings.short_limit,
     )  # fmt: skip
     pieces = pack(kept, settings.length)
-    packed = _packed(pieces, kept, settings)
+    packed = _packed(pieces, kept, settings, num_rows_without_labels=int((~have_labels(documents, pieces)).sum()))
     _check(packed, documents.lengths, settings)
     write_atomic(folder / LEFT_OUT, "".join(json.dumps(row) + "\n" for row in rows).encode())
     buffer = io.BytesIO()
@@ -130,13 +130,14 @@ def _by_source(
     return found
 
 
-def _packed(pieces: Pieces, kept: NDArray[np.int64], settings: Settings) -> dict[str, Any]:
-    """What the rows hold."""
+def _packed(pieces: Pieces, kept: NDArray[np.int64], settings: Settings, *, num_rows_without_labels: int) -> dict[str, Any]:
+    """What the rows hold, those counted that no training reads."""
     sizes = pieces[:, 3] - pieces[:, 2]
     num_rows = int(pieces[-1, 0]) + 1 if pieces.size else 0
     total = int(sizes.sum())
     return {
         "num_rows": num_rows,
+        "num_rows_without_labels": num_rows_without_labels,
         "num_tokens": total,
         "num_pieces": int(sizes.size),
         "cut_documents": int((kept > settings.length).sum()),
@@ -155,12 +156,17 @@ def _limited(lengths: NDArray[np.int64], kept: NDArray[np.int64], settings: Sett
 
 
 def _check(packed: dict[str, Any], lengths: NDArray[np.int64], settings: Settings) -> None:
-    """Raises `TextError` where there is less than a row, or too little beyond the old window."""
+    """Raises `TextError` where there is less than a row, nothing to learn in any, or too little beyond the old window."""
     total, longest = packed["num_tokens"], int(lengths.max())
     if total < settings.length:
         raise TextError(
             f"the data have {total} tokens, less than one row of {settings.length}; hand in more, or ask for rows of at "
             f"most {total} (--length of ropewalk data, --window of tune)"
+        )
+    if packed["num_rows_without_labels"] == packed["num_rows"]:
+        raise TextError(
+            f"none of the {packed['num_rows']:,} rows of {settings.length} tokens has one to learn (the first of a row is "
+            "none): there are only prompts in them; ask for longer rows, or say --prompt-loss"
         )
     if settings.length <= settings.window or settings.allow_short or packed["beyond_window"] >= settings.min_beyond:
         return

@@ -5,6 +5,9 @@ positions from a generator of the index. So a run that goes on at any index sees
 state. Indices beyond the folder's rows are later epochs, in another order; another stage of a run has an order of its own,
 or goes on where rows of the same length were left (`onward`).
 Whoever reads a stream draws nothing and counts no epochs.
+
+Rows without a label, such as the beginning of a conversation that is longer than a row, are left out and counted: a step on
+them would cost as much as any other and learn nothing.
 """
 
 import copy
@@ -45,12 +48,15 @@ class Stream:
         """Changes where anything in the data does: what a run that goes on is held against."""
         self._pieces = pieces
         self._first = np.searchsorted(pieces[:, 0], np.arange(int(pieces[-1, 0]) + 2 if pieces.size else 1))
-        self._rows = np.arange(self._first.size - 1)
-        num_pieces = np.diff(self._first)
-        if positions != "full":
-            # A jump says something inside one document only, and a short row shows fewer distances.
-            self._rows = np.flatnonzero(pieces[self._first[:-1], 3] - pieces[self._first[:-1], 2] == length)
-        self.packed = bool((num_pieces[self._rows] > 1).any())
+        # A jump says something inside one document only, and a short row shows fewer distances.
+        fits = (positions == "full") | (pieces[self._first[:-1], 3] - pieces[self._first[:-1], 2] == length)
+        labels = have_labels(documents, pieces)
+        self._rows = np.flatnonzero(fits & labels)
+        self.num_rows_left_out = int((~fits).sum())
+        """Rows that the positions cannot use."""
+        self.num_rows_without_labels = int((fits & ~labels).sum())
+        """Rows besides those that have nothing to learn."""
+        self.packed = bool((np.diff(self._first)[self._rows] > 1).any())
         """Whether any row holds more than one document."""
         self._start = 0
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
@@ -70,7 +76,8 @@ class Stream:
         `apart` gives each document rows of its own. `seed` is a number, or that and the stage of a run.
 
         `positions` `pose` and `randomized` need a `target_length`, and use rows that one document fills.
-        Raises `SourceError` for what is no such folder, `InputError` where no row is left or an option is wrong.
+        Rows without a label are left out. Raises `SourceError` for what is no such folder, `InputError` where no row is left
+        or an option is wrong.
         """
         if positions not in POSITIONS:
             raise InputError(f"unknown positions {positions!r}; {near(positions, POSITIONS)}")
@@ -93,6 +100,12 @@ class Stream:
             num_chunks=num_chunks,
             fingerprint=_fingerprint(folder, documents),
         )
+        if not len(stream) and stream.num_rows_without_labels:
+            raise InputError(
+                f"{folder} has no row of {tokens} tokens with one to learn (the first of a row is none): in all "
+                f"{stream.num_rows_without_labels:,} that {positions} positions can use, there are only prompts; ask for "
+                "longer rows, or prepare the data with --prompt-loss"
+            )
         if not len(stream):
             raise InputError(
                 f"{folder} has no row of {tokens} tokens that one document fills, which {positions} positions need; "
@@ -103,11 +116,6 @@ class Stream:
     def __len__(self) -> int:
         """Rows of one epoch."""
         return int(self._rows.size)
-
-    @property
-    def num_rows_left_out(self) -> int:
-        """Rows that the positions cannot use."""
-        return int(self._first.size - 1 - self._rows.size)
 
     def share_beyond(self, window: int) -> float:
         """Share of the tokens of all rows that have `window` tokens or more before them in their document."""
@@ -132,6 +140,13 @@ class Stream:
             known = (epoch, generator(self.seed, ORDER, epoch).permutation(len(self)))
             self._epoch = known
         return known[1]
+
+
+def have_labels(documents: Documents, pieces: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Of each row of a pack, whether anything in it is learned."""
+    found = np.zeros(int(pieces[-1, 0]) + 1 if pieces.size else 0, dtype=np.bool_)
+    found[pieces[documents.learns(pieces[:, 1:]), 0]] = True
+    return found
 
 
 def read_card(folder: Path) -> dict[str, Any]:
