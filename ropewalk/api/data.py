@@ -58,6 +58,7 @@ def data(
         [
             *(source.root / name for source in files for name in source.files),
             model,
+            *folders_read([], datasets),
             *([] if chat_template is None else [chat_template]),
         ],
     )

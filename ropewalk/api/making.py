@@ -61,7 +61,7 @@ def make(
     check_options(files, num_datasets=len(datasets), include=include)
     model = model_of(tokenizer)
     asked = (chat_template, wordings, None if callable(writer) else writer)
-    read = [model, *(path for path in asked if path is not None)]
+    read = [model, *folders_read([], datasets), *(path for path in asked if path is not None)]
     check_kept(out, [*(source.root / name for source in files for name in source.files), *read])
     check_outside(out, folders_read(files, datasets))
     sources: list[Source] = [*files, *(dataset_of(text, field=field) for text in datasets)]

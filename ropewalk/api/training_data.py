@@ -82,8 +82,9 @@ def check_kept_data(out: str | Path, given: Any, options: Mapping[str, Any]) -> 
     """Raises `OutputError` where the data lie inside the run folder that is to be written, or it inside them."""
     texts = [str(path) for path in _paths(given)]
     places = [Path(part) for text in texts for part in (text, text.partition("=")[2]) if part and Path(part).exists()]
+    places += folders_read([], options.get("datasets", ()))
     check_kept(out, [*places, *filter(None, [options.get("chat_template")])])
-    check_outside(out, [*places, *folders_read([], options.get("datasets", ()))])
+    check_outside(out, places)
 
 
 def is_prepared(given: Any) -> bool:

@@ -162,6 +162,9 @@ def test_the_output_may_not_lie_inside_what_is_read(
     line = ("data", *given, "--tokenizer", tiny_checkpoint, "--length", 600)
     assert command(*line, "--out", corpus / "prepared").refused("lies inside", "corpus, which is read", "another --out")
     assert snapshot(tmp_path) == before
+    # Nor around it, which --force would remove.
+    (tmp_path / "card.json").write_text(json.dumps({"verb": "make" if "--writer" in line else "data"}))
+    assert command(*line, "--out", tmp_path, *([] if "--resume" in line else ["--force"])).refused("holds", "which is read")
     # Beside a file that is read there is no harm.
     said = command("data", corpus / "a.txt", *line[line.index("--tokenizer") :], "--out", corpus / "prepared")
     assert said.code == 0, said.err
