@@ -92,8 +92,8 @@ class Encoder:
         return Tokens(ids=np.asarray(ids, dtype=np.int64), learned=np.ones(len(ids), dtype=np.bool_))
 
     def _conversation(self, messages: Sequence[Message]) -> Tokens:
-        # Before anything is refused by it: no template at all is not this conversation's fault.
-        self._template()
+        # Before anything is refused by it: a tokenizer without a template is not this conversation's fault.
+        self.check(messages)
         if not self.prompt_loss and not any(message.role == "assistant" and message.learned for message in messages):
             raise UnreadableError("no answer to learn from", broken=False)
         if messages[0].role == "assistant":

@@ -328,6 +328,22 @@ def test_a_sentence_without_an_end_is_cut(tmp_path: Path) -> None:
     assert all(span.high - span.low <= 240 for span in texts.spans(120, 0))
 
 
+def test_going_on_with_another_field_is_refused(tmp_path: Path) -> None:
+    texts = [path.read_text() for path in sorted(documents(tmp_path / "in", num=2).iterdir())]
+    path = tmp_path / "two.jsonl"
+    path.write_text(json.dumps({"text": "no", "a": texts[0], "b": texts[1]}))
+    settings = Settings(length=1200, num_spans=2, span_tokens=120)
+
+    def done(field: str, **how: bool) -> object:
+        sources = [open_files(str(path), field=field)]
+        return make(sources, Encoder(tokenizer=chat_tokenizer()), settings, Writing(write=writer), tmp_path / "out", **how)
+
+    done("a")
+    with pytest.raises(OutputError, match=r"of two\.jsonl field 'a' was read, and now field 'b' is asked for"):
+        done("b", resume=True)
+    done("a", resume=True)
+
+
 def test_documents_that_are_not_asked_about_are_named(tmp_path: Path) -> None:
     folder = documents(tmp_path / "in", num=1)
     (folder / "again.txt").write_text((folder / "light0.txt").read_text())
