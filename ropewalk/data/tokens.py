@@ -93,7 +93,7 @@ class Encoder:
 
     def _conversation(self, messages: Sequence[Message]) -> Tokens:
         # Before anything is refused by it: a tokenizer without a template is not this conversation's fault.
-        self.check(messages)
+        self.check(tuple(messages))
         if not self.prompt_loss and not any(message.role == "assistant" and message.learned for message in messages):
             raise UnreadableError("no answer to learn from", broken=False)
         if messages[0].role == "assistant":
