@@ -194,4 +194,5 @@ def _train(asked: Request, streams: Sequence[Any], run: Run, beside: Beside, pro
 
 def _where(source: str | Path) -> str:
     """The source as an adapter names its base: a folder by its whole path, a hub id as it is."""
-    return str(Path(source).resolve()) if Path(source).expanduser().is_dir() else str(source)
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.is_dir() else str(source)

@@ -1,8 +1,8 @@
 """A watch over the loss: what is not finite or runs away stops a run before it has cost anything.
 
 A step whose loss, gradients or norm of gradients are not finite is never taken: the parameters before it are saved. A loss
-that is too high for five steps is a run that has diverged: above ten times its running median, or, since a language model that
-has forgotten everything says ln V (10.8 of 2.2) and never more, far above its lowest median in nats: eight times as far as
+that is too high for five steps is a run that has diverged: above ten times its running median, or, since a language model
+that has forgotten all says ln V (10.8 of 2.2) and never more, far above its lowest median in nats: eight times as far as
 losses usually are from their median, at least 3 and at most 6. Before twenty losses are known it is 6, above the median of
 those there are: the first one is the untouched model's. A loss one or two nats up that comes down again is no fault. A step
 that learns no token has a loss of 0 that says nothing: only whether it is finite is looked at, and it is not remembered.

@@ -241,9 +241,12 @@ def swept(out: Path) -> None:
 
 @contextmanager
 def accumulation_in_order() -> Iterator[None]:
-    """cuBLAS and others may add in any order unless told; a resumed run is to end as an unbroken one."""
+    """cuBLAS and others may add in any order unless told; a resumed run is to end as an unbroken one.
+
+    An operator that cannot is a warning; an error where the mode was strict before (`full_determinism` of Trainer).
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True, warn_only=before != (True, False))
     try:
         yield
     finally:

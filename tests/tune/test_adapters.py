@@ -109,6 +109,17 @@ def test_a_base_without_weights_beside_the_adapter_is_taken_from_its_source(
         ropewalk.load(copy)
 
 
+def test_a_source_below_home_is_recorded_by_its_whole_path(
+    tied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from small import tuning
+
+    monkeypatch.setenv("HOME", str(tied.parent))
+    tuning(Path("~") / tied.name)(tmp_path / "out", recipe="lora", steps=1)
+    config = json.loads((tmp_path / "out" / "base" / "config.json").read_text())
+    assert config["ropewalk_base"]["source"] == str(tied)
+
+
 def test_a_run_goes_on_with_the_weights_it_began_on(tied: Path, tmp_path: Path) -> None:
     from small import tuning
 

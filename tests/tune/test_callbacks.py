@@ -1,6 +1,7 @@
 """Callbacks and trackers are given the real model, and our validation under the names that they know."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,36 @@ def test_activations_are_not_offloaded_from_the_processor(tune: Tune, tmp_path: 
     with pytest.raises(InputError, match="leave --offload out"):
         tune(tmp_path / "out", offload=True)
     assert not (tmp_path / "out").exists()
+
+
+class Modes(TrainerCallback):
+    """Whether an operator that cannot add in order is an error, at each step."""
+
+    def __init__(self) -> None:
+        self.strict: list[bool] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        warned = torch.is_deterministic_algorithms_warn_only_enabled()
+        self.strict.append(torch.are_deterministic_algorithms_enabled() and not warned)
+
+
+@pytest.fixture
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Full determinism is of the process: modes, and variables of the environment."""
+    for name in ("CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG", "ASCEND_LAUNCH_BLOCKING", "HCCL_DETERMINISTIC",
+                 "FLASH_ATTENTION_DETERMINISTIC"):  # fmt: skip
+        monkeypatch.setenv(name, "")
+    strict = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    yield
+    torch.use_deterministic_algorithms(strict)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+
+
+@pytest.mark.usefixtures("as_before")
+@pytest.mark.parametrize("strict", [False, True])
+def test_determinism_is_as_strict_as_was_asked(strict: bool, tune: Tune, tmp_path: Path) -> None:
+    modes = Modes()
+    tune(tmp_path / "out", steps=1, callbacks=[modes], arguments={"full_determinism": True} if strict else {})
+    assert modes.strict == [strict]
