@@ -1,14 +1,19 @@
 """No row comes twice before an epoch is over: not from stage to stage, and not from run to run of a chain."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small import Tune
+from small import Tune, tuning
 from streams import Counting
+from test_chain import TEMPLATE
+from test_resume import At, killed
 
 from ropewalk.api.data import data
+from ropewalk.data.stream import Stream
 from ropewalk.tune.batches import Before, RunRows, given, opened
 from ropewalk.tune.settings import Settings, Stage
 
@@ -73,3 +78,28 @@ def test_the_runs_of_a_chain_go_on(tune: Tune, tmp_path: Path, rows_read: list[b
     tune(tmp_path / "out", runs=[{}, {"method": None}, {"method": None, "window": 40}], steps=1)
     rows = [Counting(48).row(index).ids.tobytes() for index in range(4)]
     assert rows_read == [*rows, *(Counting(40).row(index).ids.tobytes() for index in range(2))]
+
+
+def test_rows_of_prompts_alone_are_not_read_and_a_killed_run_goes_on_without_them(
+    tied: Path, tmp_path: Path, rows_read: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Forty conversations of four rows and more, of which the last has the answer."""
+    source, chats = tmp_path / "chatty", tmp_path / "chats.jsonl"
+    shutil.copytree(tied, source)
+    (source / "chat_template.jinja").write_text(TEMPLATE)
+    turns = [[{"role": "user", "content": "How " * (60 + n)}, {"role": "assistant", "content": "Many."}] for n in range(40)]
+    chats.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in turns))
+    made = data([chats], tokenizer=source, length=64, out=tmp_path / "data", window=32, allow_short=True)
+    rows, left = (made["packed"][name] for name in ("num_rows", "num_rows_without_labels"))
+    assert left > rows / 3
+    asked = {"data": tmp_path / "data", "window": 64, "steps": 6, "data_options": {"allow_short": True}}
+    tune = tuning(source)
+    tune(tmp_path / "whole", **asked)
+    assert f"rows of 64 tokens: {rows - left:,} ({left:,} others have no token to learn" in capsys.readouterr().err
+    stream = Stream.open(tmp_path / "data", length=64)
+    assert rows_read == [stream.row(index).ids.tobytes() for index in range(12)]
+    assert all((stream.row(index).labels != -100).any() for index in range(12))
+    assert killed(lambda: tune(tmp_path / "out", callbacks=[At("on_step_end", 3)], **asked))
+    tune(tmp_path / "out", resume=True, **asked)
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out"))
+    assert one == other
