@@ -143,6 +143,7 @@ def request(
     )  # fmt: skip
     # What the data have to do with is checked again when they are read, which may take an hour.
     combinations.check(chosen, plan=made.kind, switch=made.switch, merge=merge)
+    _check_model(checkpoint.path, chosen)
     return made
 
 
@@ -319,6 +320,19 @@ def _check_machine(settings: Any, found: Geometry, device: Any) -> None:
             f"layers of group {narrow[0].label} see {narrow[0].window} tokens, fewer than a row of {longest}, which "
             "segments cannot keep apart; say --attention own and give one document in a row"
         )
+
+
+def _check_model(path: Path, settings: Any) -> None:
+    """Raises `UnsupportedError` for what only the model's own layers show, on one without weights."""
+    from ropewalk.hosts import live
+    from ropewalk.tune.attention import StageAttention
+    from ropewalk.tune.recipes import attention_modules
+
+    model = live.skeleton(path)
+    with StageAttention(model, settings):
+        pass
+    if settings.recipe not in ("full", "prefix"):
+        attention_modules(model)
 
 
 def _bfloat16(dtype: str, device: Any) -> bool:

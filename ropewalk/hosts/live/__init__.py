@@ -7,7 +7,7 @@ registered or patched, and no state is kept outside the `with` block.
 
 from ropewalk.hosts.live.carry import apply, geometry_of, read_back
 from ropewalk.hosts.live.loading import DTYPES, choose_device, choose_dtype, load, load_tokenizer
-from ropewalk.hosts.live.tuning import build, with_adapter
+from ropewalk.hosts.live.tuning import build, skeleton, with_adapter
 
 __all__ = [
     "DTYPES",
@@ -19,5 +19,6 @@ __all__ = [
     "load",
     "load_tokenizer",
     "read_back",
+    "skeleton",
     "with_adapter",
 ]

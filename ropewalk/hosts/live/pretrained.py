@@ -31,14 +31,31 @@ def from_pretrained(cls: Any, path: str | Path, **options: Any) -> Any:
     try:
         return cls.from_pretrained(str(path), trust_remote_code=False, local_files_only=True, **options)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        first = str(error).strip().partition("\n")[0]
-        # Every complaint about attention names the argument or the package; the classes of the errors do not tell.
-        if "attn_implementation" in str(error) or "FlashAttention" in first:
-            raise AttentionMissingError(first) from error
+        first = _first_line(error)
         raise SourceError(
             f"{path} cannot be loaded as a causal language model with safetensors weights and a tokenizer ({first}); "
             "give a complete folder, with pickled weights saved again as safetensors"
         ) from error
+
+
+def from_config(config: Any, *, attention: str) -> Any:
+    """The causal language model of a config, with random weights. Raises as `from_pretrained` does."""
+    try:
+        return AutoModelForCausalLM.from_config(config, attn_implementation=attention, trust_remote_code=False)
+    except (ValueError, ImportError) as error:
+        raise SourceError(
+            f"transformers makes no causal language model of a {config.model_type} config "
+            f"({_first_line(error)}); give a folder of one"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in short. Raises `AttentionMissingError` where it is about attention."""
+    first = str(error).strip().partition("\n")[0]
+    # Every complaint about attention names the argument or the package; the classes of the errors do not tell.
+    if "attn_implementation" in str(error) or "FlashAttention" in first:
+        raise AttentionMissingError(first) from error
+    return first
 
 
 def model_from_pretrained(path: str | Path, *, attention: str, **options: Any) -> tuple[Any, dict[str, Any]]:

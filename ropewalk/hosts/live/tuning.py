@@ -20,7 +20,13 @@ from ropewalk.hosts.folder.files import GENERATION
 from ropewalk.hosts.live.carry import check_as_loaded, geometry_of
 from ropewalk.hosts.live.places import places_of
 from ropewalk.hosts.live.prefix import put_prefix
-from ropewalk.hosts.live.pretrained import check_attention, from_pretrained, model_from_pretrained
+from ropewalk.hosts.live.pretrained import (
+    AttentionMissingError,
+    check_attention,
+    from_config,
+    from_pretrained,
+    model_from_pretrained,
+)
 
 
 def build(
@@ -56,6 +62,20 @@ def build(
         # The loader took the one beside the weights, whose length is the old one.
         model.generation_config = GenerationConfig.from_pretrained(str(config), local_files_only=True)
     return model, from_pretrained(AutoTokenizer, config)
+
+
+def skeleton(path: Path) -> Any:
+    """The model of a config without any weights, on no device: its layers and their names, in a fraction of a second.
+
+    Raises `SourceError` where transformers makes no causal language model of the config.
+    """
+    config = from_pretrained(AutoConfig, path)
+    # Some families draw random numbers even here.
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        try:
+            return from_config(config, attention="sdpa")
+        except AttentionMissingError:
+            return from_config(config, attention="eager")
 
 
 def load_adapter(path: Path, *, dtype: torch.dtype, device: torch.device, attention: str = "sdpa") -> tuple[Any, Any]:
