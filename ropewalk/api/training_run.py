@@ -43,7 +43,9 @@ def run_one(
     from ropewalk.tune.processes import joined
 
     asked = asked_for(source, said, beside=beside)
-    processes = joined(asked.device)
+    # Before Trainer is there, which would say these two: what comes first is the others' wait for the data.
+    said_by = beside.arguments.get
+    processes = joined(asked.device, backend=said_by("ddp_backend"), seconds=said_by("ddp_timeout"))
     window = asked.reads.window_length if old_window is None else old_window
     made = processes.lead(
         lambda: _begun(asked, said, out, beside, force=force, resume=resume, opened=opened, before=before, old_window=window)

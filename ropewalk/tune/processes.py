@@ -3,6 +3,7 @@
 A launcher (`torchrun`, `accelerate launch`) starts the same command several times and says so in the environment. Parameters
 are whole in every process and gradients are averaged (accelerate's DistributedDataParallel). Everything that is checked,
 made or written is so by process 0; before each step that needs it, the others wait, and where it fails they end as well.
+Process 0 may tokenize for hours meanwhile, so they wait longer than torch's ten or thirty minutes.
 
 Given up: parameters in shards (FSDP, DeepSpeed), which the state of a run does not know; disks that processes do not share.
 """
@@ -10,6 +11,7 @@ Given up: parameters in shards (FSDP, DeepSpeed), which the state of a run does 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +23,8 @@ SHARDED = {
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism of accelerate",
 }  # fmt: skip
 """What a launcher says in the environment where parameters are to be cut up."""
+HOURS = 12
+"""So long processes wait for each other where `ddp_timeout` does not say it."""
 Made = TypeVar("Made")
 
 
@@ -69,8 +73,12 @@ class Processes:
         return int(told)
 
 
-def joined(device: Any) -> Processes:
-    """This process's place, as its launcher says it. Raises `InputError` for a way to train that is not served."""
+def joined(device: Any, *, backend: str | None = None, seconds: Any = None) -> Processes:
+    """This process's place, as its launcher says it. The first call in a process makes the group of all, which talks
+    by `backend` (None is accelerate's choice) and waits `seconds` for a word (None is `HOURS`); later calls find it.
+
+    Raises `InputError` for a way to train that is not served.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     for variable, name in SHARDED.items():
         if os.environ.get(variable, "").lower() in ("1", "true", "yes"):
@@ -82,5 +90,23 @@ def joined(device: Any) -> Processes:
         return Processes()
     from accelerate import PartialState  # type: ignore[import-untyped]
 
-    state = PartialState(cpu=torch.device(device).type == "cpu")
+    timeout = timedelta(hours=HOURS) if seconds is None else _timeout(seconds)
+    try:
+        state = PartialState(cpu=torch.device(device).type == "cpu", backend=backend, timeout=timeout)
+    except ValueError as error:
+        # Half made it would pass for a group.
+        PartialState._reset_state()
+        if backend is None:
+            raise
+        raise InputError(f"processes on {device} cannot talk by {backend!r} ({error}); leave ddp_backend out") from error
     return Processes(count=state.num_processes, rank=state.process_index, device=state.device)
+
+
+def _timeout(seconds: Any) -> timedelta:
+    try:
+        found = timedelta(seconds=float(seconds))
+    except (TypeError, ValueError, OverflowError):
+        found = timedelta()
+    if found <= timedelta():
+        raise InputError(f"ddp_timeout is a number of seconds above 0, got {seconds!r}; 43200 are 12 hours")
+    return found

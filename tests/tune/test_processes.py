@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import PartialState  # type: ignore[import-untyped]
 from safetensors.torch import load_file
 
 from ropewalk.core.errors import InputError
-from ropewalk.tune.processes import joined
+from ropewalk.tune.processes import HOURS, joined
 
 HERE = Path(__file__).parent
 COMMON = {"steps": 4, "learning_rate": 1e-4, "save_every": 2}
@@ -33,10 +34,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     assert server.stdout is not None
 
     def run(source: Path, out: Path, count: int, **settings: Any) -> list[tuple[int, str]]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         said = [words / f"{rank}.txt" for rank in range(count)]
         jobs = [
             {
@@ -56,6 +54,12 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     server.stdout.close()
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
@@ -65,8 +69,9 @@ def test_two_processes_with_unequal_shards_are_one_with_two_passes(started: Star
     """Each step has 47 learned tokens in one process and 3 in the other."""
     alone, both = tmp_path / "alone", tmp_path / "both"
     assert [code for code, _ in started(tied, alone, 1, accumulate=2)] == [0]
-    ends = started(tied, both, 2, accumulate=1, validate=True)
+    ends = started(tied, both, 2, accumulate=1, validate=True, arguments={"ddp_timeout": 5000, "ddp_backend": "gloo"})
     assert [code for code, _ in ends] == [0, 0], ends
+    assert all("gloo 5000.0" in said for _, said in ends), ends
     trained = [line for line in lines(both) if "loss" in line]
     assert [line for line in lines(both) if "validation" in line] == [{"step": 4, "validation": {"64": 64.0}}]
     for one, other in zip(lines(alone), trained, strict=True):
@@ -112,3 +117,31 @@ def test_parameters_in_shards_are_refused_by_name(variable: str, name: str, monk
     monkeypatch.setenv(variable, "true")
     with pytest.raises(InputError, match=f"{name} cuts parameters up"):
         joined("cpu")
+
+
+def test_processes_wait_for_the_first_one_as_long_as_was_said() -> None:
+    """Data may be tokenized for hours before the first step; torch's ten minutes would end the others meanwhile."""
+    pairs = [json.dumps([free_port(), given]) for given in ({}, {"backend": "gloo", "seconds": 90_000})]
+    done = subprocess.run(
+        [sys.executable, str(HERE / "joining.py"), *pairs], capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    default = ["gloo", HOURS * 3600.0]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [default, default, *[["gloo", 90_000.0]] * 2]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "soon", float("nan")])
+def test_a_wait_that_is_no_time_is_refused(seconds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="ddp_timeout is a number of seconds above 0"):
+        joined("cpu", seconds=seconds)
+
+
+def test_a_backend_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What other tests of this process trained with stays theirs.
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"processes on cpu cannot talk by 'nccl' \(.*\); leave ddp_backend out"):
+        joined("cpu", backend="nccl")
+    assert PartialState._shared_state == {}, "half made it would pass for a group"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from joining import talk
 from small import tuning
 from streams import Unequal
 from transformers import TrainerCallback
@@ -27,6 +28,14 @@ class Uneven(TrainerCallback):
     def on_step_end(self, args: Any, *_: Any, **__: Any) -> None:
         if args.process_index == 1:
             torch.rand(3)
+
+
+class Said(TrainerCallback):
+    """Says how the processes of the run talk, and how long they wait."""
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        if torch.distributed.is_initialized():
+            print(*talk(), file=sys.stderr)
 
 
 class Killed(TrainerCallback):
@@ -44,7 +53,7 @@ def main(source: str, out: str, settings: dict[str, Any]) -> int:
     from ropewalk.core.errors import RopewalkError
 
     kill = settings.pop("kill", None)
-    callbacks = [Uneven()] if kill is None else [Uneven(), Killed(kill)]
+    callbacks = [Uneven(), Said()] if kill is None else [Uneven(), Said(), Killed(kill)]
     if settings.pop("validate", False):
         settings |= {"scorer": lambda model, length: float(length), "validate_lengths": (64,)}
     try:
