@@ -163,9 +163,10 @@ def layer_bytes(sizes: Sizes, training: Training) -> tuple[int, int]:
     full, norms = training.recipe == "full", training.recipe != "lora"
     residual = 2 + (2 if norms else 0)
     # Results of norms that linear layers read: one of each norm; under autocast each reader keeps its own cast.
-    inputs = (3 if training.half else 1) + ((2 if training.half else 1) if full else 0) if full or training.rank else 0
-    # The output's adapter keeps a cast of attention's output.
-    outputs = 3 if training.half and not full and training.rank else 2
+    # An adapter reads as well, and that of the output keeps a cast of attention's output.
+    adapted = not full and training.rank > 0
+    inputs = (3 if training.half else 1) * (full or adapted) + ((2 if training.half else 1) if full else 0)
+    outputs = 3 if training.half and adapted else 2
     branches = (3 if sizes.gated else 1) + (1 if full else 0)
     kept = wide * residual * sizes.hidden + narrow * (
         inputs * sizes.hidden + outputs * sizes.query + 2 * sizes.key + branches * sizes.intermediate

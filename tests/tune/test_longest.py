@@ -14,6 +14,7 @@ from tiny import write_tiny_checkpoint
 from ropewalk.api import training_memory
 from ropewalk.api.training_longest import check_found, told
 from ropewalk.api.training_memory import check_fits, parse_memory
+from ropewalk.api.training_request import request
 from ropewalk.core.budget import GIGABYTE, Sizes, Training, budget
 from ropewalk.core.errors import InputError, LengthError, MachineError
 from ropewalk.core.progress import Progress
@@ -280,6 +281,16 @@ def test_what_fits_offloaded_or_with_a_lean_optimizer_is_not_refused(monkeypatch
             check_fits(config, full, "cuda", bfloat16=True, optimizer=optimizer)
     for optimizer in ("adafactor", "sgd", "adamw_bnb_8bit"):
         check_fits(config, full, "cuda", bfloat16=True, optimizer=optimizer)
+
+
+def test_the_optimizer_of_a_request_is_looked_at(tied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(**arguments: str) -> None:
+        request(tied, length=64, steps=1, device="cpu", dtype="float32", more={"arguments": arguments})
+
+    monkeypatch.setattr(training_memory, "free_on", lambda device: 2**16)
+    with pytest.raises(LengthError, match="take at least"):
+        asked()
+    asked(optim="adamw_bnb_8bit")
 
 
 class BothAtOnce:
