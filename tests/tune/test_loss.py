@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from ropewalk.tune.loss import HeadForm, has_torch_chunks, num_learned, summed_loss
+from ropewalk.tune.loss import HeadForm, has_torch_chunks, num_learned, operator_serves, summed_loss
 from ropewalk.tune.measured import peak_of
 
 FORMS = {"plain": HeadForm(), "multiplier": HeadForm(multiplier=0.25), "softcap": HeadForm(softcap=3.0)}
@@ -111,6 +111,28 @@ def test_in_half_precision_the_sum_over_many_chunks_loses_nothing() -> None:
     assert got.dtype == torch.bfloat16
     # Sums kept in bfloat16 fail here.
     assert (got.float() - wanted).abs().max() < 0.01 * wanted.abs().max()
+
+
+def test_in_half_precision_the_loss_is_added_up_in_float32() -> None:
+    """16k tokens of 5 nats: a sum in bfloat16 has steps of 512 at its end, and stops growing before."""
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(1, 16385, 16).bfloat16(), torch.randn(150, 16).bfloat16()
+    labels = torch.randint(0, 150, (1, 16385))
+    wanted = naive(hidden.float(), labels, weight.float(), None, HeadForm()) / 16384
+    got = summed_loss(hidden, labels, weight, chunk_bytes=4 * 150 * 64)
+    assert got.dtype == torch.float32
+    assert abs(got / 16384 - wanted) < 2e-3 * wanted
+
+
+@pytest.mark.parametrize(("dtype", "form", "autocast", "serves"), [
+    (torch.float32, HeadForm(), False, True), (torch.float32, HeadForm(softcap=30.0), False, False),
+    (torch.float32, HeadForm(), True, False), (torch.bfloat16, HeadForm(), False, False),
+])  # fmt: skip
+def test_the_operator_is_taken_for_float32_off_the_cpu(
+    dtype: torch.dtype, form: HeadForm, autocast: bool, serves: bool
+) -> None:
+    assert operator_serves(torch.empty(2, 4, dtype=dtype, device="meta"), form, autocast=autocast) is serves
+    assert not operator_serves(torch.empty(2, 4, dtype=dtype), form, autocast=autocast)
 
 
 def in_half(hidden: Tensor, labels: Tensor, weight: Tensor, *, chunk_bytes: int) -> list[Tensor]:
