@@ -17,11 +17,13 @@ from torch import nn
 from ropewalk.core.errors import UnsupportedError
 from ropewalk.tune.settings import Settings
 
-Kind = Callable[[list[str], Settings], Any]
-"""From names of layers and the settings to a configuration of PEFT."""
+Layers = list[str] | str
+"""Layers as PEFT finds them: by the ends of their names, or by an expression for whole names."""
+Kind = Callable[[Layers, Settings], Any]
+"""From the layers and the settings to a configuration of PEFT."""
 
 
-def _lora(names: list[str], settings: Settings, **more: Any) -> Any:
+def _lora(names: Layers, settings: Settings, **more: Any) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
@@ -30,15 +32,15 @@ def _lora(names: list[str], settings: Settings, **more: Any) -> Any:
     )  # fmt: skip
 
 
-def _dora(names: list[str], settings: Settings) -> Any:
+def _dora(names: Layers, settings: Settings) -> Any:
     return _lora(names, settings, use_dora=True)
 
 
-def _rslora(names: list[str], settings: Settings) -> Any:
+def _rslora(names: Layers, settings: Settings) -> Any:
     return _lora(names, settings, use_rslora=True)
 
 
-def _loha(names: list[str], settings: Settings) -> Any:
+def _loha(names: Layers, settings: Settings) -> Any:
     from peft import LoHaConfig
 
     return LoHaConfig(
@@ -46,7 +48,7 @@ def _loha(names: list[str], settings: Settings) -> Any:
     )
 
 
-def _lokr(names: list[str], settings: Settings) -> Any:
+def _lokr(names: Layers, settings: Settings) -> Any:
     from peft import LoKrConfig
 
     return LoKrConfig(
@@ -54,7 +56,7 @@ def _lokr(names: list[str], settings: Settings) -> Any:
     )
 
 
-def _vera(names: list[str], settings: Settings) -> Any:
+def _vera(names: Layers, settings: Settings) -> Any:
     from peft import VeraConfig
 
     # The shared random matrices are saved with the adapter: another version may draw others.
@@ -63,7 +65,7 @@ def _vera(names: list[str], settings: Settings) -> Any:
     )
 
 
-def _oft(names: list[str], settings: Settings) -> Any:
+def _oft(names: Layers, settings: Settings) -> Any:
     from peft import OFTConfig
 
     # PEFT takes a number of blocks or their size; the size is what a rank is elsewhere.
@@ -72,7 +74,7 @@ def _oft(names: list[str], settings: Settings) -> Any:
     )
 
 
-def _ia3(names: list[str], settings: Settings) -> Any:
+def _ia3(names: Layers, settings: Settings) -> Any:
     from peft import IA3Config
 
     return IA3Config(target_modules=names, feedforward_modules=[], task_type="CAUSAL_LM")
@@ -84,7 +86,7 @@ KINDS: dict[str, Kind] = {
 """Recipes beside `lora`, `longlora` and `qlora` that put adapters on linear layers."""
 
 
-def config_of(model: nn.Module, settings: Settings, names: list[str], whole: list[str], *, tied: bool) -> Any:
+def config_of(model: nn.Module, settings: Settings, names: Layers, whole: list[str], *, tied: bool) -> Any:
     """PEFT's configuration of a recipe; `names` are of attention's linear layers, `whole` of modules that train whole."""
     if settings.recipe == "prefix":
         return prefix(model, settings)

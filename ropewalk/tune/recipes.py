@@ -9,7 +9,7 @@ two drift apart until the merge throws one of them away.
 
 `qlora` is `longlora` on a base held in 4 bits (arXiv:2305.14314), since adapters alone do not learn length.
 
-Other kinds of adapters are in `adapters`.
+Other kinds of adapters are in `adapters`. What no text comes to is never trained, see `text_part`.
 
 Given up: adapters on the head, which the chunked loss would have to know of, and on MLPs.
 """
@@ -25,6 +25,7 @@ from ropewalk.hosts.live.prefix import put_prefix
 from ropewalk.hosts.live.tuning import peft_is_quiet
 from ropewalk.tune import adapters
 from ropewalk.tune.settings import Settings
+from ropewalk.tune.text_part import adapted, freeze_the_rest, kept_whole, text_modules
 
 ATTENTION_NAMES = (
     ("q_proj", "k_proj", "v_proj", "o_proj"),
@@ -47,13 +48,13 @@ def dress(model: Any, settings: Settings) -> nn.Module:
     """
     refuse(settings.recipe)
     if settings.recipe == "full":
-        model.requires_grad_(True)
+        freeze_the_rest(model)
         bare: nn.Module = model
         return bare
     from peft import get_peft_model
 
-    whole = whole_modules(model) if settings.recipe in ("longlora", "qlora") else []
-    names = [] if settings.recipe == "prefix" else attention_modules(model)
+    whole = kept_whole(model, whole_modules(model)) if settings.recipe in ("longlora", "qlora") else []
+    names = [] if settings.recipe == "prefix" else adapted(model, attention_modules(model))
     config = adapters.config_of(model, settings, names, whole, tied=is_tied(model))
     with peft_is_quiet():
         dressed: nn.Module = get_peft_model(model, config)
@@ -94,8 +95,9 @@ def is_tied(model: Any) -> bool:
 
 
 def attention_modules(model: nn.Module) -> list[str]:
-    """Last parts of the names of attention's linear layers. Raises `UnsupportedError` where none are known."""
-    there = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    """Last parts of the names of attention's linear layers in the text part. Raises `UnsupportedError` where none are
+    known."""
+    there = {name.rpartition(".")[2] for name, module in text_modules(model).items() if isinstance(module, nn.Linear)}
     for names in ATTENTION_NAMES:
         if there.issuperset(names):
             return list(names)
@@ -106,9 +108,9 @@ def attention_modules(model: nn.Module) -> list[str]:
 
 
 def whole_modules(model: nn.Module) -> list[str]:
-    """Last parts of the names of embeddings and norms, sorted: what LongLoRA trains whole."""
+    """Last parts of the names of the text part's embeddings and norms, sorted: what LongLoRA trains whole."""
     found = set()
-    for name, module in model.named_modules():
+    for name, module in text_modules(model).items():
         own = [parameter for parameter, _ in module.named_parameters(recurse=False)]
         last = name.rpartition(".")[2]
         if own and any(word in last.lower() for word in WHOLE):

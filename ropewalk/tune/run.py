@@ -35,6 +35,7 @@ from ropewalk.tune.learner import Learner
 from ropewalk.tune.processes import Processes
 from ropewalk.tune.recipes import dress, num_trained
 from ropewalk.tune.settings import Settings
+from ropewalk.tune.text_part import num_unseen
 from ropewalk.tune.trainer import Tuner
 
 LOG = "log.jsonl"
@@ -106,6 +107,10 @@ class Job:
             learner = dressed(model, self.settings)
             trained, total = num_trained(learner)
             self.progress.say(f"{trained:,} of {total:,} parameters train")
+            if unseen := num_unseen(learner.bare):
+                self._note(
+                    run, f"{unseen:,} parameters are of parts that no text comes to (images, sound), and stay as they are"
+                )
             if (words := left_idle(self.device, num_processes=self.processes.count)) is not None:
                 self.progress.say(words)
             with self.progress.task("training") as shown:
@@ -115,8 +120,12 @@ class Job:
         self.processes.lead(lambda: self._finish(learner.model, run.path, start, step, upload))
 
     def _say_stopped(self, run: Run, step: int) -> None:
-        """The card, too, says so: its configuration is what was asked for."""
-        words = f"a callback stopped the run after step {step} of {self.settings.steps}; what is written says {step}"
+        self._note(
+            run, f"a callback stopped the run after step {step} of {self.settings.steps}; what is written says {step}"
+        )
+
+    def _note(self, run: Run, words: str) -> None:
+        """Says it, and lets the card say so: its configuration is what was asked for."""
         self.progress.say(words)
         finding = {"field": "tune", "severity": "note", "problem": words, "mend": ""}
         if finding not in run.card.findings:

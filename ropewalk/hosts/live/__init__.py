@@ -7,6 +7,7 @@ registered or patched, and no state is kept outside the `with` block.
 
 from ropewalk.hosts.live.carry import apply, geometry_of, read_back
 from ropewalk.hosts.live.loading import DTYPES, choose_device, choose_dtype, load, load_tokenizer
+from ropewalk.hosts.live.places import decoder_of
 from ropewalk.hosts.live.tuning import build, skeleton, with_adapter
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "build",
     "choose_device",
     "choose_dtype",
+    "decoder_of",
     "geometry_of",
     "load",
     "load_tokenizer",
