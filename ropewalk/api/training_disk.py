@@ -111,4 +111,4 @@ def _words(needs: Sequence[Need]) -> str:
 
 
 def _size(num_bytes: int) -> str:
-    return f"{num_bytes / GIGABYTE:.1f} GB" if num_bytes >= GIGABYTE / 10 else f"{num_bytes / 1024**2:.1f} MB"
+    return f"{num_bytes / GIGABYTE:.1f} GB" if num_bytes >= GIGABYTE / 10 else f"{num_bytes / 10**6:.1f} MB"

@@ -8,7 +8,9 @@ from ropewalk.core.errors import InputError, LengthError, UnsupportedError
 OPTIMIZERS = {"adamw_torch": 8, "adamw_torch_fused": 8, "rmsprop": 4, "adagrad": 4, "adafactor": 0, "sgd": 0}
 """Bytes that an optimizer of transformers keeps for a trained parameter, at least; Adafactor's are rows and columns."""
 LOW_RANK = ("lora", "dora", "rslora")
-UNITS = {"k": 1024, "m": 1024**2, "g": GIGABYTE, "t": 1024 * GIGABYTE}
+POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+LEAST = 10**6
+"""A number of bytes below this was meant in another unit."""
 
 
 def check_fits(config: Any, settings: Any, device: Any, *, bfloat16: bool, optimizer: str | None = None) -> None:
@@ -52,16 +54,17 @@ def training_of(settings: Any, device: Any, *, bfloat16: bool, optimizer_bytes: 
 
 
 def parse_memory(text: int | str) -> int:
-    """Bytes as people write them: `24G`, `512M`, a number; units are powers of 1024. Raises `InputError`."""
-    body = str(text).strip().lower().removesuffix("b").removesuffix("i")
-    unit = UNITS.get(body[-1:], 1)
-    number = body if unit == 1 else body[:-1]
+    """Bytes as people write them: `24G` and `24GB` are 24 * 10^9, `24Gi` and `24GiB` 24 * 2^30, a number is bytes. Raises
+    `InputError`."""
+    body = str(text).strip().lower().removesuffix("b")
+    binary, body = body.endswith("i"), body.removesuffix("i")
+    power = POWERS.get(body[-1:], 0)
     try:
-        found = int(float(number) * unit)
+        found = int(float(body[:-1] if power else body) * (1024 if binary else 1000) ** power)
     except (ValueError, OverflowError):
         found = 0
-    if found < 1 or (unit == 1 and found < UNITS["m"]):
-        raise InputError(f"memory looks like 24G or 512M, got {text!r}")
+    if found < 1 or (not power and (binary or found < LEAST)):
+        raise InputError(f"memory looks like 24G, 24GiB or 512M, got {text!r}")
     return found
 
 

@@ -21,7 +21,10 @@ def add_longest(parser: argparse.ArgumentParser) -> None:
         "training may stay, and with --window or --length, or those of a preset, nothing longer is tried (exit code 1 where "
         "that does not fit)",
     )  # fmt: skip
-    parser.add_argument("--memory", metavar="SIZE", help="of --longest: such as 24G (default: 0.9 of what is free)")
+    parser.add_argument(
+        "--memory", metavar="SIZE",
+        help="of --longest: such as 24G, which is 24 GB of 10^9 bytes, or 24GiB, of 2^30 (default: 0.9 of what is free)",
+    )  # fmt: skip
 
 
 def run_longest(args: argparse.Namespace, runs: Sequence[dict[str, Any]]) -> int:

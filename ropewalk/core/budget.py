@@ -27,11 +27,12 @@ itself before the model (`RUNTIME`). The tests hold the sum to peaks that were c
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-GIGABYTE = 1024**3
+GIGABYTE = 10**9
+"""What GB means everywhere, as disks and memory counters of others have it; 2^30 bytes are GiB."""
 CHUNK_BYTES = 64 * 1024 * 1024
 """Float32 logits that our loop over the head holds at one time: 340 rows of a 49k vocabulary."""
 RUNTIME = 450 * 1024 * 1024
-"""What a process takes before the model: Python and libraries. Measured: 0.4 GB with torch 2.13 on a CPU."""
+"""What a process takes before the model: Python and libraries, as measured with torch 2.13 on a CPU."""
 LONGEST_TRIED = 2**28
 
 

@@ -75,7 +75,7 @@ def what_was_run(facts: Facts) -> list[Html]:
         "weights": card.quantisation or "as stored, not quantised",
         "computed in": f"{card.dtype} on {card.device}",
         "hardware": _flat(card.hardware),
-        "most memory held": f"{max(peaks) / 2**30:.2f} GiB" if peaks else MISSING,
+        "most memory held": f"{max(peaks) / 10**9:.2f} GB" if peaks else MISSING,
         "versions": _flat(card.versions),
         "trained length": f"{tokens(facts.trained_length)} tokens" if facts.window_known else "not known",
         "lineage": str(card.geometry.get("lineage", MISSING)),

@@ -52,7 +52,7 @@ def test_a_disk_that_will_be_full_is_said_before_a_folder_is_made(
     peak = needed(tied, "full").peak
     free = [peak - 1]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, free[0]))
-    with pytest.raises(MachineError, match=r"the run writes up to 0\.5 MB below .*out .*two states.*are free there"):
+    with pytest.raises(MachineError, match=r"the run writes up to 0\.6 MB below .*out .*two states.*are free there"):
         tune(tmp_path / "out", **SMALL)
     assert not list(tmp_path.iterdir())
     # Two runs: the first one's checkpoint stays while the second writes.

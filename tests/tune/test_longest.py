@@ -244,11 +244,13 @@ def test_a_line_needs_what_its_parts_say() -> None:
 
 
 def test_memory_as_people_write_it() -> None:
-    assert [parse_memory(text) for text in ("24G", "24gb", "1.5GiB", "512M", str(2**30))] == [
-        24 * GIGABYTE, 24 * GIGABYTE, 3 * GIGABYTE // 2, 2**29, 2**30,
+    """GB are 10^9 bytes, as what is printed and what was measured; GiB are 2^30."""
+    assert GIGABYTE == 10**9
+    assert [parse_memory(text) for text in ("24G", "24gb", "1.5 GB", "512M", "24GiB", "24gi", "1.5GiB", str(2**30))] == [
+        24 * 10**9, 24 * 10**9, 15 * 10**8, 512 * 10**6, 24 * 2**30, 24 * 2**30, 3 * 2**29, 2**30,
     ]  # fmt: skip
-    for wrong in ("24", "much", "-1G", "", "nanG"):
-        with pytest.raises(InputError, match="memory looks like 24G"):
+    for wrong in ("24", "much", "-1G", "", "nanG", "i", "GiB", "5000000i"):
+        with pytest.raises(InputError, match="memory looks like 24G, 24GiB or 512M"):
             parse_memory(wrong)
 
 
