@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ropewalk.api.checkpoints import need
 from ropewalk.api.training_memory import free_on, parse_memory
-from ropewalk.api.training_request import request
+from ropewalk.api.training_request import Request, check_windows, request
 from ropewalk.core.budget import GIGABYTE
 from ropewalk.core.errors import InputError, MachineError
 from ropewalk.core.plan import parse_length
@@ -37,24 +37,48 @@ def longest(
     Raises `InputError` and its kind for what cannot run, `MachineError` where not even a few layers can be measured.
     """
     need("tune", "torch", "transformers", "accelerate", "safetensors")
-    from ropewalk.hosts import folder
     from ropewalk.tune.longest import Search
     from ropewalk.tune.measured import plain
 
     wanted = None if length is None else parse_length(length)
-    reads = folder.geometry_of(folder.open_checkpoint(source, weights=True))
-    asked = request(
-        source, length=max(reads.declared_length, 64), window=16, steps=1, device=device, dtype=dtype, **settings
-    )  # fmt: skip
+    shown = progress or Progress()
+    asked = _asked(source, wanted, device=device, dtype=dtype, **settings)
+    reads = asked.reads
     limit = parse_memory(memory) if memory is not None else free_on(asked.device)
     if limit is None:
         raise InputError(f"how much memory is free on {asked.device} cannot be known here; give --memory, such as 24G")
-    return Search(
+    found = Search(
         source=asked.checkpoint.path, settings=plain(asked.settings), num_layers=reads.num_layers,
         layer_types=_types(asked.checkpoint.config, reads.num_layers), device=str(asked.device), bfloat16=asked.bfloat16,
         limit_bytes=limit if memory is not None else limit * 9 // 10, wanted=wanted, confirm=confirm,
-        progress=progress or Progress(),
+        progress=shown,
     ).find()  # fmt: skip
+    if asked.switch is not None and 0 < found.length <= asked.switch:
+        shown.say(
+            f"rows of {found.length} tokens never pass the old length of {asked.switch}, and a plan of two regimes is not "
+            "trained on such rows"
+        )
+    return found
+
+
+def _asked(source: str | Path, wanted: int | None, **settings: Any) -> Request:
+    """The training of which the longest row is looked for, checked on rows of the length that is wanted, or of what the
+    source reads: shorter ones would pass what no longer row does, and fail what only they do."""
+    from ropewalk.hosts import folder
+    from ropewalk.tune.longest import LONGEST_ROW
+    from ropewalk.tune.settings import Settings
+
+    reads = folder.geometry_of(folder.open_checkpoint(source, weights=True))
+    # Without a plan a source is trained at no more than it reads.
+    row = length = max(reads.declared_length, 64)
+    if wanted is not None:
+        row = min(wanted, length)
+    if settings.get("recipe") == "prefix":
+        before = settings.get("num_virtual_tokens", Settings.num_virtual_tokens)
+        row = max(2, min(row, length - before))
+    asked = request(source, length=length, window=row, steps=1, rows_known=False, **settings)
+    check_windows(asked.reads, asked.settings.attention, wanted or max(length, LONGEST_ROW))
+    return asked
 
 
 def memory_of(options: Mapping[str, Any]) -> dict[str, Any]:

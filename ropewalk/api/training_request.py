@@ -111,9 +111,10 @@ def request(
     source: str | Path, *, length: int | str, method: str | Method | None = None, steps: int | None = None,
     window: int | str | None = None, stages: Sequence[tuple[int, int]] | str | None = None, lineage: Lineage | None = None,
     freeze: bool = False, device: str = "auto", dtype: str = "auto", merge: bool = False, stand_in: bool = False,
-    more: Mapping[str, Any] | None = None, **settings: Any,
+    more: Mapping[str, Any] | None = None, rows_known: bool = True, **settings: Any,
 ) -> Request:  # fmt: skip
-    """What `tune` was asked for, checked. `more` goes onto the card as it is; a `stand_in` has no weights yet.
+    """What `tune` was asked for, checked. `more` goes onto the card as it is; a `stand_in` has no weights yet. Without
+    `rows_known` the rows are an example of what is looked for: whether they fit into memory is then the question.
 
     Raises `InputError` and its kind for what cannot run, `HostError` for a plan that no config says.
     """
@@ -126,6 +127,8 @@ def request(
         _check_trainable(source, checkpoint)
     reads = folder.geometry_of(checkpoint)
     chosen = _settings(tokens, _stages(reads, tokens, steps, window, stages, settings), settings)
+    if rows_known:
+        _check_jumps(chosen, reads)
     recipes.refuse(chosen.recipe)
     plan, start, notes = _planned(source, checkpoint, reads, method, tokens, lineage=lineage, freeze=freeze)
     folder.check_start(checkpoint, plan, length=tokens, geometry=start)
@@ -134,7 +137,8 @@ def request(
     _check_machine(chosen, start, target)
     half = _bfloat16(dtype, target)
     optimizer = dict((more or {}).get("arguments", {})).get("optim")
-    check_fits(checkpoint.config, chosen, target, bfloat16=half, optimizer=optimizer)
+    if rows_known:
+        check_fits(checkpoint.config, chosen, target, bfloat16=half, optimizer=optimizer)
     made = Request(
         source=source, checkpoint=checkpoint, settings=chosen, plan=plan, start=start, reads=reads, device=target,
         bfloat16=half, merge=merge,
@@ -209,6 +213,24 @@ def _stages(
     else:
         rows = parse_length(window)
     return (Stage(window=rows, steps=steps),)
+
+
+def _check_jumps(settings: Any, reads: Geometry) -> None:
+    """Raises `InputError` for positions that would be the text's own in every row."""
+    if settings.positions == "full":
+        return
+    if settings.positions == "pose" and settings.chunks == 1:
+        raise InputError(
+            "pose moves every chunk of a row but the first, and with --chunks 1 there is no other, so each position would "
+            "stay the text's own; give --chunks of at least 2"
+        )
+    if min(stage.window for stage in settings.stages) == settings.length:
+        shorter = reads.original_length if reads.original_length < settings.length else max(2, settings.length // 2)
+        raise InputError(
+            f"{settings.positions} spreads the positions of short rows up to the length, and these rows are as long as "
+            f"that, {settings.length} tokens, so each position would stay the text's own; give a shorter --window, such as "
+            f"{shorter}, or leave --positions out"
+        )
 
 
 def _curriculum(text: str) -> list[tuple[int, int]]:
@@ -297,7 +319,12 @@ def _unused(settings: Any, given: Mapping[str, Any], *, merge: bool) -> list[str
         "num_virtual_tokens": (settings.recipe == "prefix", "recipe prefix"),
         "merge": (settings.recipe != "full", "a recipe that leaves an adapter; full writes whole weights anyway"),
     }
-    return [f"{name} does nothing without {what}" for name, (used, what) in needed.items() if name in given and not used]
+    told = [f"{name} does nothing without {what}" for name, (used, what) in needed.items() if name in given and not used]
+    if settings.positions != "full" and any(stage.window == settings.length for stage in settings.stages):
+        told.append(
+            f"{settings.positions} moves nothing in the stage of rows of {settings.length}, as long as the length is"
+        )
+    return told
 
 
 def _unplanned(method: Any, lineage: Any, *, freeze: bool) -> list[str]:
@@ -313,11 +340,15 @@ def _check_machine(settings: Any, found: Geometry, device: Any) -> None:
     check_device(device, num_processes=int(os.environ.get("WORLD_SIZE", "1")))
     if settings.offload and device.type == "cpu":
         raise InputError("activations are offloaded from a device, and this trains on the processor; leave --offload out")
-    longest = max(stage.window for stage in settings.stages)
-    narrow = [group for group in found.groups if group.window is not None and group.window < longest]
-    if narrow and settings.attention != "own":
+    check_windows(found, settings.attention, max(stage.window for stage in settings.stages))
+
+
+def check_windows(found: Geometry, attention: str, row: int) -> None:
+    """Raises `InputError` where layers see fewer tokens than a row has, with an attention that has no such windows."""
+    narrow = [group for group in found.groups if group.window is not None and group.window < row]
+    if narrow and attention != "own":
         raise InputError(
-            f"layers of group {narrow[0].label} see {narrow[0].window} tokens, fewer than a row of {longest}, which "
+            f"layers of group {narrow[0].label} see {narrow[0].window} tokens, fewer than a row of {row}, which "
             "segments cannot keep apart; say --attention own and give one document in a row"
         )
 
@@ -326,12 +357,15 @@ def _check_model(path: Path, settings: Any) -> None:
     """Raises `UnsupportedError` for what only the model's own layers show, on one without weights."""
     from ropewalk.hosts import live
     from ropewalk.tune.attention import StageAttention
+    from ropewalk.tune.prefix_shape import check_prefix
     from ropewalk.tune.recipes import attention_modules
 
     model = live.skeleton(path)
     with StageAttention(model, settings):
         pass
-    if settings.recipe not in ("full", "prefix"):
+    if settings.recipe == "prefix":
+        check_prefix(model, settings)
+    elif settings.recipe != "full":
         attention_modules(model)
 
 

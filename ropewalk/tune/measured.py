@@ -26,11 +26,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
+from transformers import AutoConfig, TrainerCallback
 
 from ropewalk.core.budget import CHUNK_BYTES
 from ropewalk.data.rows import Row, make_row
 from ropewalk.hosts import folder, live
+from ropewalk.hosts.live.tuning import untrained
 from ropewalk.hosts.watched import job_of_child, own_now, own_peak
 from ropewalk.tune.recipes import num_trained
 from ropewalk.tune.run import held_dtype
@@ -116,7 +117,7 @@ def shallow(path: Path, num_layers: int, *, dtype: torch.dtype) -> Any:
             setattr(text, name, value[:num_layers])
     text.num_hidden_layers = num_layers
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(text, dtype=dtype, attn_implementation="sdpa")
+    return untrained(text, dtype=dtype)
 
 
 def measured(job: Mapping[str, Any], *, num_layers: int | None, window: int, counted: bool) -> dict[str, Any]:

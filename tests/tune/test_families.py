@@ -99,6 +99,7 @@ def test_keys_of_an_unknown_shape_take_no_prefix(tied: Path, tune: Tune, tmp_pat
     source = write(tmp_path / "gpt_neox", GPTNeoXForCausalLM(GPTNeoXConfig(**SHAPE)), tied)
     with pytest.raises(UnsupportedError, match="of a shape that a prefix is not known for"):
         tune(tmp_path / "out", start=source, recipe="prefix", checkpoint_every=0)
+    assert not (tmp_path / "out").exists()
 
 
 def test_layers_with_windows_train_with_their_own_attention(tied: Path, tune: Tune, tmp_path: Path) -> None:

@@ -26,11 +26,17 @@ HYBRID = {
     "num_experts": 4, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 16,
     "layer_types": ["linear_attention", "full_attention"],
 }  # fmt: skip
+PREFIX = {"recipe": "prefix", "checkpoint_every": 0}
+WINDOWS = ["sliding_attention", "full_attention"]
 REFUSED = {
     "qwen3_next": (HYBRID, {}, "of the kind linear_attention"),
     "doge": ({}, {}, "make a mask of their own"),
     "gpt_oss": ({"num_local_experts": 4, "layer_types": ["full_attention"] * 2}, {}, "no sdpa attention"),
     "deepseek_v2": (LATENT, {"recipe": "longlora"}, "no attention layers of a name that adapters are known for"),
+    "gemma3_text": ({"sliding_window": 16, "layer_types": WINDOWS}, {**PREFIX, "attention": "own"}, "sees a prefix"),
+    "mistral": ({"sliding_window": 128}, PREFIX, "of the kind sliding_attention, where not every token sees a prefix"),
+    "gpt_neox": ({}, PREFIX, "of a shape that a prefix is not known for"),
+    "deepseek_v3": ({**LATENT, "q_lora_rank": 8}, PREFIX, "keys 1 x 16, values 1 x 8, expected 2 x 8"),
 }
 """Fields of a tiny config, options, and the words of the refusal."""
 

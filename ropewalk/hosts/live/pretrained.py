@@ -38,10 +38,10 @@ def from_pretrained(cls: Any, path: str | Path, **options: Any) -> Any:
         ) from error
 
 
-def from_config(config: Any, *, attention: str) -> Any:
+def from_config(config: Any, *, attention: str, **options: Any) -> Any:
     """The causal language model of a config, with random weights. Raises as `from_pretrained` does."""
     try:
-        return AutoModelForCausalLM.from_config(config, attn_implementation=attention, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, attn_implementation=attention, trust_remote_code=False, **options)
     except (ValueError, ImportError) as error:
         raise SourceError(
             f"transformers makes no causal language model of a {config.model_type} config "

@@ -72,10 +72,18 @@ def skeleton(path: Path) -> Any:
     config = from_pretrained(AutoConfig, path)
     # Some families draw random numbers even here.
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        try:
-            return from_config(config, attention="sdpa")
-        except AttentionMissingError:
-            return from_config(config, attention="eager")
+        return untrained(config)
+
+
+def untrained(config: Any, **options: Any) -> Any:
+    """The model of a config with random weights; a family without `sdpa` gets `eager`, as `build` gives it.
+
+    Raises `SourceError` where transformers makes no causal language model of the config.
+    """
+    try:
+        return from_config(config, attention="sdpa", **options)
+    except AttentionMissingError:
+        return from_config(config, attention="eager", **options)
 
 
 def load_adapter(path: Path, *, dtype: torch.dtype, device: torch.device, attention: str = "sdpa") -> tuple[Any, Any]:
