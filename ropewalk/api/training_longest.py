@@ -103,7 +103,7 @@ def told(found: "Longest") -> str:
     """The answer in a few lines."""
     lines = [
         f"measured      {len(found.points)} steps of {min(p.num_layers for p in found.points)} and "
-        f"{max(p.num_layers for p in found.points)} layers; one token costs {found.bytes_per_token / 1024:.1f} KB",
+        f"{max(p.num_layers for p in found.points)} layers; one token costs {found.bytes_per_token / 1000:.1f} KB",
         f"extrapolated  rows of {found.length} tokens take {found.extrapolated_bytes / GIGABYTE:.2f} GB "
         f"of {found.limit_bytes / GIGABYTE:.2f}",
     ]
