@@ -28,11 +28,12 @@ from typing import Any
 from ropewalk.api.chain_changes import LINKS, finished_links, settle_changes
 from ropewalk.api.training_data import FOLDER, check_kept_data, is_prepared, prepared, streams_of
 from ropewalk.api.training_disk import check_disk
+from ropewalk.api.training_finished import done_after, finished_card
 from ropewalk.api.training_options import OF_THE_MIX, check_options
 from ropewalk.api.training_request import Request
-from ropewalk.api.training_run import Beside, asked_for, check_together, finished_card, run_one
+from ropewalk.api.training_run import Beside, asked_for, check_together, run_one
 from ropewalk.core.errors import InputError, RopewalkError
-from ropewalk.core.output import check_apart, check_out
+from ropewalk.core.output import check_apart, check_out, say_beginning
 from ropewalk.core.record import Card
 from ropewalk.core.run import Run, full_disk_is_told
 
@@ -67,6 +68,7 @@ def run_chain(
         if finished is not None:
             if rows != final / FOLDER:
                 shutil.rmtree(rows, ignore_errors=True)
+            done_after(Run(final, finished), links[-1].asked, beside, first=links[0].asked)
             return finished
         if resume:
             card = settle_changes(final, card)
@@ -112,6 +114,8 @@ def _checked(
         for said in runs:
             check_kept_data(final, said["data"], said.get("data_options", {}))
         check_disk(final, asked, force=True)
+    else:
+        say_beginning(final, beside.progress, rows)
     links: list[Link] = []
     for number, (said, one) in enumerate(zip(runs, asked, strict=True), 1):
         with _in_run(number, len(runs)), beside.progress.task(f"reading the data of run {number}"):

@@ -7,14 +7,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ropewalk.api.training_data import check_kept_data, rows_made, rows_of, rows_told
+from ropewalk.api.training_data import FOLDER, check_kept_data, rows_made, rows_of, rows_told
 from ropewalk.api.training_disk import check_disk
+from ropewalk.api.training_finished import done_after, finished_card, lengths_scored
 from ropewalk.api.training_request import Request, request
 from ropewalk.core.errors import InputError
-from ropewalk.core.output import check_apart, check_out
+from ropewalk.core.output import check_apart, check_out, say_beginning
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Card
-from ropewalk.core.run import Run, card_of
+from ropewalk.core.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ def _begun(
         if not resume:
             check_kept_data(out, said["data"], said.get("data_options", {}))
             check_disk(out, [asked], force=force)
+        elif before is None:
+            say_beginning(out, beside.progress, Path(out).parent / f".{Path(out).name}.{FOLDER}")
     for note in asked.notes:
         beside.progress.say(note)
     with beside.progress.task("reading the data"):
@@ -96,7 +99,9 @@ def _begun(
         finished = finished_card(out, card) if resume and opened is None else None
         if finished is not None:
             rows.removed()
-            return Run(Path(out), finished), None
+            done = Run(Path(out), finished)
+            done_after(done, asked, beside)
+            return done, None
         run = opened or Run.open(out, card, force=force, resume=resume, progress=beside.progress)
     except BaseException:
         rows.removed()
@@ -164,32 +169,14 @@ def check_together(asked: Request, streams: Sequence[Any], progress: Progress) -
         progress.say(line)
 
 
-def finished_card(out: str | Path, card: Card) -> Card | None:
-    """The card of this very run where it is finished already. What it was killed before sweeping away goes."""
-    old = card_of(Path(out))
-    if old is None:
-        return None
-    written = any((Path(out) / name).is_file() for name in ("config.json", "adapter_config.json"))
-    if not (old.status == "done" and old.question == card.question and written):
-        return None
-    from ropewalk.tune.run import swept
-
-    swept(Path(out))
-    return old
-
-
 def _train(asked: Request, streams: Sequence[Any], run: Run, beside: Beside, processes: Any) -> None:
     from ropewalk.tune.run import Job
 
-    settings = asked.settings
-    # A prefix takes the first positions, and no text is to pass the plan behind it.
-    longest = settings.length - (settings.num_virtual_tokens if settings.recipe == "prefix" else 0)
-    lengths = beside.validate_lengths or (longest,)
     Job(
         checkpoint=asked.checkpoint, source=_where(asked.source), plan=asked.plan, geometry=asked.start,
         settings=asked.settings, streams=streams, device=processes.device or asked.device, processes=processes,
         bfloat16=asked.bfloat16, merge=asked.merge,
-        scorer=beside.scorer, validate_lengths=lengths, validate_every=beside.validate_every, extra=beside.arguments,
+        scorer=beside.scorer, validate_lengths=lengths_scored(asked, beside), validate_every=beside.validate_every, extra=beside.arguments,
         callbacks=beside.callbacks, progress=beside.progress,
     ).run(run)  # fmt: skip
 

@@ -43,15 +43,18 @@ class Upload:
         """Makes the repository where it is not there, before an hour is spent. Raises what `push` does."""
         self._call(lambda api: api.create_repo(self.repository, private=self.private, exist_ok=True))
 
-    def push(self, folder: Path) -> None:
-        """Uploads a result. Raises `MachineError` where the hub cannot be reached, `InputError` where it refuses."""
+    def push(self, folder: Path, start: Path) -> None:
+        """Uploads a result of a run that began with the configuration and tokenizer in `start`.
+
+        Raises `MachineError` where the hub cannot be reached, `InputError` where it refuses.
+        """
         if not (folder / "adapter_config.json").is_file():
-            self._upload(folder, belonging(folder, folder))
+            self._upload(folder, belonging(folder, start))
             return
         with TemporaryDirectory(prefix="ropewalk-") as stage:
             write_shared(folder, Path(stage))
             # The card that is written for others is no file of the run.
-            self._upload(Path(stage), [*belonging(Path(stage), folder), "README.md"])
+            self._upload(Path(stage), [*belonging(Path(stage), start), "README.md"])
 
     def _upload(self, folder: Path, names: Sequence[str]) -> None:
         self._call(
@@ -88,9 +91,8 @@ class Upload:
         )
 
 
-def belonging(folder: Path, run: Path) -> list[str]:
-    """The files of `folder` that belong to the model which `run` trained, before its states go."""
-    start = run / "state" / "plan"
+def belonging(folder: Path, start: Path) -> list[str]:
+    """The files of `folder` that belong to the model of a run that began with what is in `start`."""
     carried = {path.relative_to(start).as_posix() for path in start.rglob("*") if path.is_file()}
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return [name for name in files if name.removeprefix(f"{PLANNED}/") in carried or WRITTEN.fullmatch(name)]

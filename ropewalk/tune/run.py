@@ -149,7 +149,7 @@ class Job:
         if upload is not None:
             # Before the states go: where the hub is not reached, --resume comes back to this place.
             with self.progress.task(f"uploading to {upload.repository}"):
-                upload.push(out)
+                upload.push(out, start)
 
     def _build(self, start: Path) -> tuple[Any, Any]:
         return live.build(

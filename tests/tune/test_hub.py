@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from transformers import TrainerCallback
 
 import ropewalk
 from ropewalk.core.errors import InputError, MachineError
+from ropewalk.core.progress import Progress
 from ropewalk.data.reading.hub import open_dataset
 from ropewalk.hosts.folder import base_of, open_checkpoint
 
@@ -114,9 +116,9 @@ def test_a_hub_that_is_not_reached_costs_nothing(
 
     out, push = tmp_path / "out", Upload.push
 
-    def failing(upload: Upload, folder: Path) -> None:
+    def failing(upload: Upload, folder: Path, start: Path) -> None:
         hub.status = 500
-        push(upload, folder)
+        push(upload, folder, start)
 
     waits: list[float] = []
     with monkeypatch.context() as patch:
@@ -173,6 +175,37 @@ def test_what_somebody_put_beside_the_model_stays_here(
     weights = {"full": {"model.safetensors", "config.json"}, "longlora": {"adapter_model.safetensors", "base/config.json"}}
     assert weights[recipe] < set(hub.files)
     assert any(name.endswith("tokenizer.json") for name in hub.files)
+
+
+@pytest.mark.parametrize("recipe", ["full", "longlora"])
+def test_a_finished_run_is_uploaded_as_a_fresh_one_is(
+    recipe: str, hub: Hub, hub_id: str, tune: Tune, tmp_path: Path
+) -> None:
+    """An upload is no part of a run's question, so it may be asked for when the run is done and its states are gone."""
+    fresh, out = tmp_path / "fresh", tmp_path / "out"
+    tune(fresh, start=hub_id, recipe=recipe, steps=1, arguments=ASKED)
+    first, hub.files = dict(hub.files), {}
+    tune(out, start=hub_id, recipe=recipe, steps=1)
+    (out / "notes.json").write_text("private")
+    assert not hub.files
+    words = StringIO()
+    card = tune(out, start=hub_id, recipe=recipe, steps=1, arguments=ASKED, resume=True, progress=Progress(words))
+    assert card.status == "done"
+    assert len(hub.made) == 2
+    assert hub.files == first
+    assert "is finished, and nothing trains" in words.getvalue()
+    assert not (out / "state").exists()
+
+
+def test_a_finished_chain_uploads_its_last_result_alone(hub: Hub, tune: Tune, tmp_path: Path) -> None:
+    runs = [{"steps": 1}, {"steps": 1, "method": None}]
+    tune(tmp_path / "out", runs=runs)
+    # The folders below may go when the chain is done.
+    shutil.rmtree(tmp_path / "out" / "chain" / "1")
+    tune(tmp_path / "out", runs=runs, arguments=ASKED, resume=True)
+    assert len(hub.made) == 1
+    assert hub.files["model.safetensors"] == (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert {"config.json", "tokenizer.json", "tokenizer_config.json"} < set(hub.files)
 
 
 def test_a_hub_that_refuses_says_so_before_the_training(hub: Hub, tune: Tune, tmp_path: Path) -> None:
