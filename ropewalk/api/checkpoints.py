@@ -29,7 +29,9 @@ def need(extra: str, *packages: str) -> None:
 
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise InputError(f"this needs {' and '.join(missing)}; install them with pip install 'ropewalk[{extra}]'")
+        raise InputError(
+            f"this needs {' and '.join(missing)}; install them with pip install '.[{extra}]' in a checkout of ropewalk"
+        )
 
 
 def convert(

@@ -244,7 +244,10 @@ def _finish(rows: Sequence[Any], args: argparse.Namespace, conditions: Sequence[
 
     page = Path(args.out) / "report.html"
     if not page.is_file():
-        print("no report was drawn: it needs matplotlib; run pip install 'ropewalk[report]'", file=sys.stderr)
+        print(
+            "no report was drawn: it needs matplotlib; run pip install '.[report]' in a checkout of ropewalk",
+            file=sys.stderr,
+        )
     if args.json:
         print_json({"rows": [row.to_dict() for row in rows]})
         return code

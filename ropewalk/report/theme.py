@@ -85,7 +85,8 @@ def require_matplotlib() -> Any:
         import matplotlib
     except ImportError as error:
         raise InputError(
-            f"the report draws with matplotlib, which cannot be imported here ({error}); run: pip install ropewalk[report]"
+            f"the report draws with matplotlib, which cannot be imported here ({error}); run "
+            "pip install '.[report]' in a checkout of ropewalk"
         ) from error
     return matplotlib
 

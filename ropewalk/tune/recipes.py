@@ -79,7 +79,7 @@ def _check_prefix(model: Any) -> None:
 def refuse(recipe: str) -> None:
     """Raises `InputError` where a recipe cannot run on this machine, before any work is done."""
     if recipe != "full" and find_spec("peft") is None:
-        raise InputError(f"the recipe {recipe} needs peft; install it with pip install 'ropewalk[tune]'")
+        raise InputError(f"the recipe {recipe} needs peft; install it with pip install '.[tune]' in a checkout of ropewalk")
     if recipe != "qlora":
         return
     if not torch.cuda.is_available():

@@ -365,7 +365,7 @@ def test_a_missing_package_is_a_sentence(module: str, words: str, tmp_path: Path
     for name in ("ropewalk.data.reading.parquet", "ropewalk.data.reading.hub"):
         monkeypatch.setattr(f"{name}.find_spec", lambda asked: None if asked == module else real(asked))
     asked = (lambda: list(open_files(str(write(tmp_path / "a.parquet", "?"))).check())) if module == "pyarrow" else None
-    with pytest.raises(InputError, match=rf"{words}; install it with pip install 'ropewalk\[data\]'"):
+    with pytest.raises(InputError, match=rf"{words}; install it with pip install '\.\[data\]' in a checkout of ropewalk"):
         asked() if asked is not None else open_dataset("a/b")
 
 

@@ -372,7 +372,9 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(tiny("llama", PLAIN), tmp_path / "m.gguf", "llama")
     monkeypatch.setattr("ropewalk.hosts.gguf.conversion.NEEDED", ("gguf", "surely_not_installed"))
-    with pytest.raises(MachineError, match=r"needs surely_not_installed; install it with pip install 'ropewalk\[hf\]'"):
+    with pytest.raises(
+        MachineError, match=r"needs surely_not_installed; install it with pip install '\.\[hf\]' in a checkout of ropewalk"
+    ):
         convert(path, tmp_path / "out")
 
 

@@ -343,7 +343,9 @@ def test_without_lm_eval_the_sentence_says_what_to_install(
 ) -> None:
     for name in ("lm_eval", "datasets"):
         monkeypatch.setitem(sys.modules, name, None)
-    sentence = r"this needs lm_eval and datasets; install them with pip install 'ropewalk\[short-tasks\]'"
+    sentence = (
+        r"this needs lm_eval and datasets; install them with pip install '\.\[short-tasks\]' in a checkout of ropewalk"
+    )
     refused(tiny_checkpoint, tmp_path, sentence)
 
 

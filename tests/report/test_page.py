@@ -240,7 +240,7 @@ def test_a_card_without_a_trained_length_is_refused_before_anything_is_written(e
 def test_without_matplotlib_one_sentence_says_what_to_install(example: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = example()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(InputError, match=r"draws with matplotlib.*run: pip install ropewalk\[report\]"):
+    with pytest.raises(InputError, match=r"draws with matplotlib.*run pip install '\.\[report\]' in a checkout"):
         write_report(folder)
     assert not (folder / "report.html").exists()
 

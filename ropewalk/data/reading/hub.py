@@ -111,7 +111,9 @@ class HubSource:
 def open_dataset(text: str, *, field: str | None = None) -> HubSource:
     """The source that `NAME:config=C,split=S,revision=R,documents=N` means. Asks the hub for the revision."""
     if find_spec("datasets") is None:
-        raise InputError("data sets of the hub need datasets; install it with pip install 'ropewalk[data]'")
+        raise InputError(
+            "data sets of the hub need datasets; install it with pip install '.[data]' in a checkout of ropewalk"
+        )
     name, _, rest = text.partition(":")
     options: dict[str, str] = {}
     for part in filter(None, rest.split(",")):

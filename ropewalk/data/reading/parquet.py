@@ -14,7 +14,9 @@ ROWS = 256
 
 def _open(path: Path) -> Any:
     if find_spec("pyarrow") is None:
-        raise InputError(f"{path} is a Parquet file and needs pyarrow; install it with pip install 'ropewalk[data]'")
+        raise InputError(
+            f"{path} is a Parquet file and needs pyarrow; install it with pip install '.[data]' in a checkout of ropewalk"
+        )
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 

@@ -23,7 +23,8 @@ def fetch(name: str, *, weights: bool, revision: str | None = None) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise SourceError(
-            f"{name} does not exist here; to look it up on the hub, install the hf extra: pip install 'ropewalk[hf]'"
+            f"{name} does not exist here; to look it up on the hub, install the hf extra: "
+            "pip install '.[hf]' in a checkout of ropewalk"
         ) from error
     patterns = [*SMALL, "*.safetensors"] if weights else list(SMALL)
     # An index without the files it names would be taken for a broken download.

@@ -88,7 +88,9 @@ def _task(progress: Progress | None, label: str) -> AbstractContextManager[Any]:
 def _check_packages() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise MachineError(f"converting needs {', '.join(missing)}; install it with pip install 'ropewalk[hf]'")
+        raise MachineError(
+            f"converting needs {', '.join(missing)}; install it with pip install '.[hf]' in a checkout of ropewalk"
+        )
 
 
 def _check_room(out: Path, need: int) -> None:

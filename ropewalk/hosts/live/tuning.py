@@ -122,7 +122,9 @@ def with_adapter(model: Any, path: Path) -> Any:
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise InputError(f"{path} is an adapter, which needs peft; pip install 'ropewalk[tune]'") from error
+        raise InputError(
+            f"{path} is an adapter, which needs peft; pip install '.[tune]' in a checkout of ropewalk"
+        ) from error
     with peft_is_quiet():
         try:
             dressed = PeftModel.from_pretrained(model, str(path.resolve()), local_files_only=True)
