@@ -41,8 +41,9 @@ def run_one(
 ) -> Card:  # fmt: skip
     """One run, from its options to its folder; into a run folder that is `opened` already where it ends a chain, on rows
     that come after those that were read `before`, of data that are long where they pass the `old_window` of the chain."""
-    from ropewalk.tune.processes import joined
+    from ropewalk.tune.processes import joined, take_device
 
+    take_device(said.get("device", "auto"))
     asked = asked_for(source, said, beside=beside)
     # Before Trainer is there, which would say these two: what comes first is the others' wait for the data.
     said_by = beside.arguments.get
@@ -176,8 +177,8 @@ def _train(asked: Request, streams: Sequence[Any], run: Run, beside: Beside, pro
         checkpoint=asked.checkpoint, source=_where(asked.source), plan=asked.plan, geometry=asked.start,
         settings=asked.settings, streams=streams, device=processes.device or asked.device, processes=processes,
         bfloat16=asked.bfloat16, merge=asked.merge,
-        scorer=beside.scorer, validate_lengths=lengths_scored(asked, beside), validate_every=beside.validate_every, extra=beside.arguments,
-        callbacks=beside.callbacks, progress=beside.progress,
+        scorer=beside.scorer, validate_lengths=lengths_scored(asked, beside), validate_every=beside.validate_every,
+        extra=beside.arguments, callbacks=beside.callbacks, progress=beside.progress,
     ).run(run)  # fmt: skip
 
 

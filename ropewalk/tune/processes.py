@@ -73,6 +73,17 @@ class Processes:
         return int(told)
 
 
+def take_device(device: Any = "auto") -> None:
+    """Makes the CUDA device that a launcher gave this process the one that `cuda` means here, before anything asks it.
+
+    Whatever is put on `cuda`, or asks for its free memory, would otherwise open a context on the first device, once for
+    every process of the machine. Which device it is accelerate says alike when the processes join.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and "LOCAL_RANK" in os.environ and str(device) in ("auto", "cuda") and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+
+
 def joined(device: Any, *, backend: str | None = None, seconds: Any = None) -> Processes:
     """This process's place, as its launcher says it. The first call in a process makes the group of all, which talks
     by `backend` (None is accelerate's choice) and waits `seconds` for a word (None is `HOURS`); later calls find it.

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 from safetensors.torch import load_file
+from small import Tune
 
-from ropewalk.core.errors import InputError
-from ropewalk.tune.processes import HOURS, joined
+from ropewalk.core.errors import InputError, LengthError
+from ropewalk.tune.processes import HOURS, joined, take_device
 
 HERE = Path(__file__).parent
 COMMON = {"steps": 4, "learning_rate": 1e-4, "save_every": 2}
@@ -110,6 +112,55 @@ def test_what_one_process_is_refused_ends_the_other(started: Started, tied: Path
     assert [code for code, _ in ends] == [2, 3]
     assert "--resume" in ends[0][1]
     assert "the first process of this run stopped" in ends[1][1]
+
+
+@pytest.fixture
+def cuda_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """What is asked of CUDA, in order, on a machine that seems to have two devices with 1,000 bytes free."""
+    calls: list[tuple[str, Any]] = []
+    inner = torch.ones
+
+    def ones(*size: int, device: Any = None, **words: Any) -> Any:
+        if device is None or torch.device(device).type != "cuda":
+            return inner(*size, device=device, **words)
+        calls.append(("put on", str(device)))
+        return inner(*size, **words)
+
+    def free(device: Any) -> tuple[int, int]:
+        calls.append(("free", str(device)))
+        return 1000, 1000
+
+    monkeypatch.setattr(torch, "ones", ones)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", free)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(("takes", device)))
+    return calls
+
+
+@pytest.mark.parametrize(("rank", "takes"), [(0, 0), (1, 1), (3, 1)])
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_process_takes_its_device_before_it_asks_one(
+    device: str, rank: int, takes: int, cuda_calls: list[tuple[str, Any]], tune: Tune, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """`cuda` is the device that is current; where none was taken that is the first, for all processes of a machine."""
+    for name, value in {"WORLD_SIZE": "4", "RANK": str(rank), "LOCAL_RANK": str(rank)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LengthError, match="0.0 GB are free on cuda"):
+        tune(tmp_path / "out", device=device)
+    asked = [("put on", "cuda"), ("free", "cuda")] if device == "cuda" else [("free", "cuda")]
+    assert cuda_calls == [("takes", takes), *asked]
+
+
+def test_no_device_is_taken_by_one_process_nor_for_a_run_on_the_processor(
+    cuda_calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    take_device("cuda")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    take_device("cpu")
+    assert cuda_calls == []
 
 
 @pytest.mark.parametrize(("variable", "name"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")])
