@@ -27,13 +27,16 @@ from typing import Any
 
 from ropewalk.api.chain_changes import LINKS, finished_links, settle_changes
 from ropewalk.api.training_data import FOLDER, check_kept_data, is_prepared, prepared, streams_of
+from ropewalk.api.training_data import beside as place_beside
 from ropewalk.api.training_disk import check_disk
 from ropewalk.api.training_finished import done_after, finished_card
+from ropewalk.api.training_left import names_of, settle_left, take_away, told_as
 from ropewalk.api.training_options import OF_THE_MIX, check_options
 from ropewalk.api.training_request import Request
 from ropewalk.api.training_run import Beside, asked_for, check_together, run_one
 from ropewalk.core.errors import InputError, RopewalkError
 from ropewalk.core.output import check_apart, check_out, say_beginning
+from ropewalk.core.plurals import counted
 from ropewalk.core.record import Card
 from ropewalk.core.run import Run, full_disk_is_told
 
@@ -58,27 +61,22 @@ def run_chain(
         raise InputError("a chain has no run; give at least one")
     final = check_out(out, force=force, resume=resume, verb="tune")
     rows = _place(final, resume=resume)
-    try:
-        with TemporaryDirectory(prefix="ropewalk-") as scratch:
-            links = _checked(source, _apart_merged(runs), Path(scratch), rows, final, beside, resume=resume)
-        card = _card(source, links, beside)
-        if resume:
-            card = settle(final, card, [*(final / LINKS / str(link.number) for link in links[:-1]), final])
-        finished = finished_card(final, card) if resume else None
-        if finished is not None:
-            if rows != final / FOLDER:
-                shutil.rmtree(rows, ignore_errors=True)
-            done_after(Run(final, finished), links[-1].asked, beside, first=links[0].asked)
-            return finished
-        if resume:
-            card = settle_changes(final, card)
-        elif force and finished_links(final):
-            beside.progress.say(f"--force removes {len(finished_links(final))} finished runs below {final / LINKS}")
-        run = Run.open(final, card, force=force, resume=resume, progress=beside.progress)
-    except BaseException:
-        if rows != final / FOLDER and not resume:
+    with TemporaryDirectory(prefix="ropewalk-") as scratch:
+        links = _checked(source, _apart_merged(runs), Path(scratch), rows, final, beside, resume=resume)
+    card = _card(source, links, beside)
+    if resume:
+        card = settle(final, card, [*(final / LINKS / str(link.number) for link in links[:-1]), final])
+    finished = finished_card(final, card) if resume else None
+    if finished is not None:
+        if rows != final / FOLDER:
             shutil.rmtree(rows, ignore_errors=True)
-        raise
+        done_after(Run(final, finished), links[-1].asked, beside, first=links[0].asked)
+        return finished
+    if resume:
+        card = settle_changes(final, card)
+    elif force and finished_links(final):
+        beside.progress.say(f"--force removes {len(finished_links(final))} finished runs below {final / LINKS}")
+    run = Run.open(final, card, force=force, resume=resume, progress=beside.progress)
     if rows != final / FOLDER and rows.is_dir():
         with full_disk_is_told(final / FOLDER):
             rows.rename(final / FOLDER)
@@ -89,10 +87,8 @@ def run_chain(
 
 def _place(final: Path, *, resume: bool) -> Path:
     """Where the rows are made: inside the run folder once that is there, beside it before."""
-    inside, beside = final / FOLDER, final.parent / f".{final.name}.{FOLDER}"
-    if not resume:
-        shutil.rmtree(beside, ignore_errors=True)
-    return inside if resume and inside.is_dir() else beside
+    inside = final / FOLDER
+    return inside if resume and inside.is_dir() else place_beside(final)
 
 
 def _apart_merged(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -114,12 +110,19 @@ def _checked(
         for said in runs:
             check_kept_data(final, said["data"], said.get("data_options", {}))
         check_disk(final, asked, force=True)
+        settle_left(rows, beside.progress, num_runs=len(runs))
     else:
         say_beginning(final, beside.progress, rows)
+    goes_on = resume and rows.is_dir()
     links: list[Link] = []
-    for number, (said, one) in enumerate(zip(runs, asked, strict=True), 1):
-        with _in_run(number, len(runs)), beside.progress.task(f"reading the data of run {number}"):
-            links.append(_with_data(number, said, one, links, rows, asked[0], beside, resume=resume))
+    try:
+        for number, (said, one) in enumerate(zip(runs, asked, strict=True), 1):
+            with _in_run(number, len(runs)), beside.progress.task(f"reading the data of run {number}"):
+                links.append(_with_data(number, said, one, links, rows, asked[0], beside, resume=resume))
+    except RopewalkError as error:
+        if error.exit_code == 2 and not goes_on:
+            take_away(rows, beside.progress)
+        raise
     return links
 
 
@@ -162,19 +165,20 @@ def _with_data(
     check_options(given, options)
     tokenizer, old_window = first.checkpoint.path, first.reads.window_length
     if callable(given) or is_prepared(given):
-        made = given
+        made, names = given, ""
     else:
         made = rows / str(number)
         _linked(number, given, options, before, rows)
         prepared(
-            given, tokenizer, asked.settings, old_window, made, options=options, resume=resume or made.is_dir(),
-            progress=beside.progress, chain=True,
+            given, tokenizer, asked.settings, old_window, made, options=options, resume=resume, progress=beside.progress,
+            chain=True,
         )  # fmt: skip
-        options = {}
-    found = streams_of(
-        made, tokenizer, asked.settings, old_window, options=options, progress=beside.progress, apart=asked.apart,
-        before=_read(before),
-    )  # fmt: skip
+        names, options = names_of(given, options), {}
+    with told_as(rows / str(number), names):
+        found = streams_of(
+            made, tokenizer, asked.settings, old_window, options=options, progress=beside.progress, apart=asked.apart,
+            before=_read(before),
+        )  # fmt: skip
     check_together(asked, found.streams, beside.progress)
     return Link(number=number, said=said, asked=asked, documents=found.documents)
 
@@ -271,7 +275,7 @@ def _trained(source: str | Path, links: Sequence[Link], run: Run, beside: Beside
 
 
 def _words(asked: Request) -> str:
-    rows = " then ".join(f"{stage.steps} steps on rows of {stage.window}" for stage in asked.settings.stages)
+    rows = " then ".join(f"{counted(stage.steps, 'step')} on rows of {stage.window}" for stage in asked.settings.stages)
     return f"{asked.method or 'the positions it has'} at {asked.settings.length} tokens, {asked.settings.recipe}, {rows}"
 
 

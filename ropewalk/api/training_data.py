@@ -9,9 +9,10 @@ from typing import Any
 
 from ropewalk.api.data import data as prepare
 from ropewalk.api.data import folders_read
+from ropewalk.api.training_left import gone_on, names_of, settle_left, take_away, told_as
 from ropewalk.api.training_options import check_options, has_prompts, passed_over
 from ropewalk.api.training_tokens import check_folder, check_own
-from ropewalk.core.errors import InputError, TextError
+from ropewalk.core.errors import InputError, RopewalkError, TextError
 from ropewalk.core.output import check_kept, check_outside, run_verb
 from ropewalk.core.progress import Progress
 from ropewalk.core.run import full_disk_is_told
@@ -49,6 +50,11 @@ class RunData:
             shutil.rmtree(self.beside, ignore_errors=True)
 
 
+def beside(out: Path) -> Path:
+    """Where the rows of a run lie as long as its folder is not there."""
+    return out.parent / f".{out.name}.{FOLDER}"
+
+
 def rows_of(
     given: Any, source: Path, settings: Any, old_window: int, *, out: Path, options: Mapping[str, Any], resume: bool,
     progress: Progress, apart: bool = False, before: Any = None,
@@ -57,25 +63,31 @@ def rows_of(
 
     Raises `InputError` and its kin for whatever is wrong with the data, before the run folder is made.
 
-    Files are prepared beside `out`, and `RunData.moved` puts them there; a resumed run looks whether they are as they were.
+    Files are prepared beside `out`, from what an earlier command left there, and `RunData.moved` puts them into it; a
+    resumed run looks whether they are as they were.
     """
     check_options(given, options)
     if callable(given) or is_prepared(given):
         return streams_of(
             given, source, settings, old_window, options=options, progress=progress, apart=apart, before=before
         )
-    inside, beside = out / FOLDER, out.parent / f".{out.name}.{FOLDER}"
-    place = inside if resume and inside.is_dir() else beside
+    inside, outside = out / FOLDER, beside(out)
+    place = inside if resume and inside.is_dir() else outside
     if not resume:
-        shutil.rmtree(beside, ignore_errors=True)
-    prepared(
-        given, source, settings, old_window, place, options=options, resume=resume and place.is_dir(), progress=progress
-    )
-    streams = _opened(place, settings, apart)
-    if resume:
-        _check_bytes(streams)
+        settle_left(outside, progress)
+    goes_on = resume and place.is_dir()
+    try:
+        prepared(given, source, settings, old_window, place, options=options, resume=goes_on, progress=progress)
+        with told_as(outside, names_of(given, options)):
+            streams = _opened(place, settings, apart)
+        if resume:
+            _check_bytes(streams)
+    except RopewalkError as error:
+        if error.exit_code == 2 and not goes_on:
+            take_away(outside, progress)
+        raise
     told = _told(streams[0], place)
-    return RunData(streams=streams, documents=told, apart=apart, folder=place, beside=None if place == inside else beside)
+    return RunData(streams=streams, documents=told, apart=apart, folder=place, beside=None if place == inside else outside)
 
 
 def check_kept_data(out: str | Path, given: Any, options: Mapping[str, Any]) -> None:
@@ -144,7 +156,7 @@ def prepared(
     progress: Progress, chain: bool = False,
 ) -> None:  # fmt: skip
     """Files as a folder of rows at `place`, the tokenizer `source`'s; `chain` where the run is one of several, of which all
-    have the old window of the first."""
+    have the old window of the first. Without `resume` another question than that of rows that are there is no error."""
     paths = _paths(given)
     if not paths and not options.get("datasets"):
         raise InputError("there is nothing to train on; give --data with files, folders, or a folder of ropewalk data")
@@ -157,7 +169,14 @@ def prepared(
         # What is said for a chain is said to all of its runs, and the first may read texts.
         progress.say("prompt_loss does nothing to the texts of this run, of which every token is learned")
         chosen["prompt_loss"] = False
-    prepare(paths, tokenizer=source, length=longest, out=place, resume=resume, progress=progress, **chosen)
+
+    def make(goes_on: bool) -> None:
+        prepare(paths, tokenizer=source, length=longest, out=place, resume=goes_on, progress=progress, **chosen)
+
+    if resume:
+        make(True)
+    else:
+        gone_on(place, make, progress)
     try:
         check_own(place, source)
     except InputError:
