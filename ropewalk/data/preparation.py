@@ -27,7 +27,7 @@ from ropewalk.core.run import full_disk_is_told, write_atomic
 from ropewalk.data.assembly import LEFT_OUT, Settings, assembled
 from ropewalk.data.begun import begun, make
 from ropewalk.data.reading.files import RECORDS
-from ropewalk.data.reading.records import LeftOut, Record, Source, stop_at
+from ropewalk.data.reading.records import Content, LeftOut, Record, Source, stop_at
 from ropewalk.data.shards import Shard, broken_of, read_shards, write_shards
 from ropewalk.data.stream import CARD, KEPT, SHARDS
 from ropewalk.data.tokens import Encoder
@@ -67,6 +67,9 @@ def prepare(
         field = next((name for source in sources if (name := getattr(source, "field", None))), None)
         card = {"verb": "data", "status": "running", "asked": asked, "prompt_loss": encoder.prompt_loss, "field": field}
         card |= {"special_tokens": encoder.special_tokens}
+        # A run goes on as of the day on which it was begun.
+        encoder = encoder.on((known or {}).get("date"))
+        card |= {"date": encoder.date} if encoder.date else {}
         if known is None:
             _save(folder, card)
         shards = _tokenize(folder / SHARDS, sources, encoder, settings, told)
@@ -80,19 +83,20 @@ def _look_through(sources: Sequence[Source], encoder: Encoder, max_broken: int) 
     """Finds what would stop the work later, before anything is made."""
     # Each once: what is looked through is met again before the first documents.
     broken: dict[tuple[str, str, int], LeftOut] = {}
-    prompts = False
+    conversation: Content = ()
     for source in sources:
         for found in itertools.chain(source.check(), _first(source)):
             if isinstance(found, Record):
-                encoder.check(found.content)
-                prompts = prompts or not isinstance(found.content, str)
+                conversation = found.content if not isinstance(found.content, str) else conversation
             elif found.broken:
                 broken[source.name, found.file, found.number] = found
                 stop_at(list(broken.values()), len(broken), max_broken)
-    if encoder.prompt_loss and not prompts and not any(source.has_prompts() for source in sources):
+        if conversation:
+            encoder.check(conversation)
+    if encoder.prompt_loss and not conversation and not any(source.has_prompts() for source in sources):
         raise InputError(
             "--prompt-loss learns the prompts of conversations, and there are only texts, of which every token is learned; "
-            "leave it out, or a preset's line prompt_loss"
+            "leave it out, or take the line prompt_loss out of the preset"
         )
 
 

@@ -5,9 +5,9 @@ A text is tokenized as the tokenizer does by default, and ends with its end-of-t
 
 A conversation is written out by the chat template and tokenized whole, once; what is learned are the tokens that begin
 inside a turn of the assistant, its end marker included. Where such a turn begins and ends is what the template itself says:
-by its `generation` marks where it has them, else by writing out the conversation up to the turn, with the opening of an
-answer, and up to its end. A conversation whose earlier turns the template writes in another way once more follow is left
-out: no mask would be exact. So is one that spells a special token, which nothing tells from those that the template writes.
+by its `generation` marks where it has them (`chat_template`), else by the words that it writes around the turns (`answers`).
+A conversation where that is not certain is left out: no mask would be exact. So is one that spells a special token, which
+nothing tells from those that the template writes.
 
 Of the marks only their places in the text are taken, and not transformers' mask of tokens: that one asks which token holds a
 mark's first character and which its last, and where none does (a tokenizer whose tokens leave out the space before a word),
@@ -18,12 +18,12 @@ Who spells special tokens on purpose asks for them as tokens, in both kinds.
 Given up: tokenizing turn by turn, which gives other tokens where two turns meet, and so also keeping such a conversation.
 """
 
+import datetime
 import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ropewalk.core.errors import InputError
+from ropewalk.data.answers import answers
+from ropewalk.data.chat_template import ChatTemplate, chosen, writes_date
 from ropewalk.data.reading.records import Content, Message, UnreadableError
 
 
@@ -59,6 +61,13 @@ class Encoder:
     """Whether a text ends with the end-of-text token."""
     special_tokens: bool = False
     """Whether a special token that a text or a turn spells is one."""
+    date: str | None = None
+    """The day that a chat template writes as today, where it writes one; really today where none is said."""
+
+    @functools.cached_property
+    def template(self) -> ChatTemplate:
+        """What writes conversations."""
+        return ChatTemplate(tokenizer=self.tokenizer, given=self.chat_template, date=self.date)
 
     def encode(self, content: Content) -> Tokens:
         """The tokens of one document. Raises `UnreadableError` where nothing is learned from it."""
@@ -109,91 +118,56 @@ class Encoder:
 
     def _ranges(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
         """The written conversation, and [low, high) in it of the answers to learn; with `prompt_loss` of those not to."""
-        answers = [message for message in messages if message.role == "assistant"]
-        every = all(message.learned for message in answers)
+        turns = [message for message in messages if message.role == "assistant"]
+        every = all(message.learned for message in turns)
         if self.prompt_loss and every:
             return self.written(messages), []
-        if self._marked:
-            whole, found = self._marks(messages)
+        if self.template.marked:
+            whole, found = self.template.marks(messages)
         else:
             whole = self.written(messages)
-            found = self.answers(messages, whole)
+            found = answers(messages, whole, self.template.written)
         if every:
             return whole, found
-        if len(found) != len(answers):
+        if len(found) != len(turns):
             raise UnreadableError("the chat template marks only some answers, and not all are to be learned", broken=False)
-        chosen = zip(answers, found, strict=True)
-        return whole, [place for message, place in chosen if message.learned is not self.prompt_loss]
+        both = zip(turns, found, strict=True)
+        return whole, [place for message, place in both if message.learned is not self.prompt_loss]
 
-    def answers(self, messages: Sequence[Message], whole: str) -> list[tuple[int, int]]:
-        """[low, high) in characters of each turn of the assistant in the written conversation, end markers included."""
-        found = []
-        for index, message in enumerate(messages):
-            if message.role != "assistant":
-                continue
-            before = self.written(messages[:index], opened=True)
-            after = self.written(messages[: index + 1])
-            if not (whole.startswith(before) and whole.startswith(after) and len(before) <= len(after)):
-                raise UnreadableError("the chat template does not write out turns one after another")
-            # What separates turns is nobody's answer: generation ends before it.
-            found.append((len(before), len(after.rstrip())))
-        return found
+    def written(self, messages: Sequence[Message]) -> str:
+        """A conversation as the chat template writes it."""
+        return self.template.written(messages)
+
+    def on(self, date: str | None) -> "Encoder":
+        """The same with the day that a chat template is to write as today; unchanged where it writes none."""
+        return replace(self, date=date or datetime.date.today().isoformat()) if self.writes_date else self
 
     @property
-    def _marked(self) -> bool:
-        """Whether the template marks answers where it can be told.
-
-        What is written inside a block that is kept before it is put out (a macro) has no place yet when the mark is met.
-        """
-        template = self._template()
-        marks = [found.start() for found in re.finditer(r"{%[-+]?\s*generation\b", template)]
-        return bool(marks) and not any(_held_back(template[:mark]) for mark in marks)
-
-    def _marks(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
-        """A conversation as the chat template writes it, and [low, high) in characters of what it marks."""
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        with _refusals():
-            written, places = render_jinja_template(
-                conversations=[_turns(messages)],
-                chat_template=self._template(),
-                return_assistant_tokens_mask=True,
-                **self.tokenizer.special_tokens_map,
-            )
-        return str(written[0]), [(int(low), int(high)) for low, high in places[0]]
-
-    def written(self, messages: Sequence[Message], *, opened: bool = False) -> str:
-        """A conversation as the chat template writes it, with the opening of an answer if so asked."""
-        options = {"chat_template": self.chat_template, "tokenize": False, "add_generation_prompt": opened}
-        with _refusals():
-            return str(self.tokenizer.apply_chat_template(_turns(messages), **options))
-
-    def _template(self) -> str:
-        chosen = self.chat_template or getattr(self.tokenizer, "chat_template", None)
-        if not isinstance(chosen, str) or not chosen:
-            raise InputError(
-                "there are conversations, and the tokenizer has no chat template; give one with --chat-template FILE, "
-                "or a tokenizer of a chat model"
-            )
-        return chosen
+    def writes_date(self) -> bool:
+        """Whether conversations are written with the day on which they are."""
+        return writes_date(chosen(self.tokenizer, self.chat_template))
 
     def check(self, content: Content) -> None:
         """Raises `InputError` where no conversation at all could be encoded."""
         if isinstance(content, str):
             return
-        self._template()
+        _ = self.template.text
         if not getattr(self.tokenizer, "is_fast", False):
             raise InputError("conversations need a fast tokenizer, which knows where its tokens stand; give tokenizer.json")
 
     def fingerprint(self) -> str:
-        """SHA-256 of the tokenizer and of what is done with it."""
+        """SHA-256 of the tokenizer and of what is done with it, but for the day that a chat template writes."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         content = backend.to_str() if backend is not None else json.dumps(sorted(self.tokenizer.get_vocab().items()))
         said = [content, self.chat_template or getattr(self.tokenizer, "chat_template", None), self.prompt_loss, self.end]
         said += [] if self.special_tokens else ["spelled tokens are text"]
         # Such data were once masked by transformers.
-        said += ["marks by offsets"] if said[1] and not self.prompt_loss and self._marked else []
+        said += ["marks by offsets"] if self._marks_learned else []
         return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()
+
+    @property
+    def _marks_learned(self) -> bool:
+        return not self.prompt_loss and bool(chosen(self.tokenizer, self.chat_template)) and self.template.marked
 
     def vocabulary(self, ids: NDArray[np.int64]) -> str:
         """SHA-256 of what these ids mean: the same for every tokenizer that reads them alike, whatever else it has."""
@@ -209,27 +183,6 @@ class Encoder:
             if found is not None and found < getattr(self.tokenizer, "vocab_size", found + 1):
                 return int(found)
         return 0
-
-
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Templates refuse what they cannot write (two turns of the user in a row) in words of their own."""
-    from jinja2.exceptions import TemplateError
-
-    try:
-        yield
-    except (TemplateError, TypeError, ValueError) as error:
-        raise UnreadableError("refused by the chat template", str(error).partition("\n")[0][:120]) from error
-
-
-def _held_back(before: str) -> bool:
-    """Whether the blocks that are open at the end of a part of a template include one that holds back what it writes."""
-    opened = re.findall(r"{%[-+]?\s*(?:(?:macro|call|filter)\b|set\s+[\w.]+\s*(?:\||[-+]?%}))", before)
-    return len(opened) > len(re.findall(r"{%[-+]?\s*end(?:macro|call|filter|set)\b", before))
 
 
 def _begins(offsets: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chat import CHATML, chat_tokenizer
+from chat import CHATML, TODAY, chat_tokenizer, on_day
 from keepers import counting, documents, fact, writer
 from letters import content, killed_at
 
@@ -439,3 +439,19 @@ def test_the_order_of_spans_is_drawn(tmp_path: Path) -> None:
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(orders[2])
     assert np.unique([text for text, _ in orders[0][:12]]).size > 1
+
+
+def test_a_run_that_goes_on_tomorrow_counts_with_the_day_on_which_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """May is shorter than September, and every place in tokens lies behind it."""
+    folder = documents(tmp_path / "in")
+    with on_day(monkeypatch, "2026-05-31"):
+        made(folder, tmp_path / "whole", template=TODAY)
+        made(folder, tmp_path / "out", template=TODAY, num_spans=2)
+    with on_day(monkeypatch, "2026-09-30"):
+        card = made(folder, tmp_path / "out", template=TODAY, resume=True)
+        made(folder, tmp_path / "other", template=TODAY)
+    assert card["date"] == "2026-05-31"
+    assert items(tmp_path / "out") == items(tmp_path / "whole")
+    assert items(tmp_path / "other") != items(tmp_path / "whole")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chat import FORGETFUL, chat_tokenizer
+from chat import FORGETFUL, THOUGHTFUL, TODAY, chat_tokenizer, on_day
 from letters import Letters, content, corpus, killed_at, prepared
 
 from ropewalk.core.errors import InputError, MachineError, OutputError, SourceError, TextError
@@ -288,6 +288,13 @@ def test_a_missing_chat_template_is_found_before_anything_is_made(tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_missing_chat_template_is_found_also_where_texts_come_first_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "long text " * 99}) + "\n" + turns(("user", "q"), ("assistant", "a")))
+    with pytest.raises(InputError, match="the tokenizer has no chat template"):
+        _look_through([open_files(str(path))], Encoder(tokenizer=chat_tokenizer(None)), 10)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows(HubSource):
     """A data set whose rows are made here, and counted."""
@@ -326,8 +333,47 @@ def test_a_data_set_without_a_first_document_is_looked_into_but_not_through() ->
 def test_a_template_that_refuses_every_conversation_stops_at_the_first_few(tmp_path: Path) -> None:
     pair = (("user", "q"), ("assistant", "a"))
     (tmp_path / "a.jsonl").write_text(turns(*pair, *pair) * 200)
-    with pytest.raises(InputError, match=r"4 broken records, .* does not write out turns one after another"):
+    words = (
+        r"4 broken records, .* the chat template does not show where answers begin and end \(.*\); give one with "
+        r"{% generation %} marks around the answers by --chat-template FILE, mend the records, or give a higher --max-broken"
+    )
+    with pytest.raises(InputError, match=words):
         chats(chat_tokenizer(FORGETFUL), [tmp_path / "a.jsonl"], tmp_path / "out", max_broken=3)
+
+
+def test_a_template_that_the_conversation_refuses_is_named_as_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(turns(("user", "q"), ("assistant", "a")) * 3)
+    with pytest.raises(InputError, match=r"\(never\); give one that writes such conversations by --chat-template FILE"):
+        chats(chat_tokenizer("{{ raise_exception('never') }}"), [tmp_path / "a.jsonl"], tmp_path / "out", max_broken=1)
+
+
+def test_conversations_of_many_turns_are_taken_though_only_the_last_answer_is_written_with_thoughts(tmp_path: Path) -> None:
+    pair = (("user", "why?"), ("assistant", "so."))
+    (tmp_path / "a.jsonl").write_text(turns(*pair, *pair, *pair) * 20)
+    card = chats(chat_tokenizer(THOUGHTFUL), [tmp_path / "a.jsonl"], tmp_path / "out", max_broken=0)
+    assert (card["all"]["num_documents"], card["sources"][0]["left_out"]) == (20, {})
+
+
+@pytest.mark.parametrize("prompt_loss", [False, True])
+def test_a_run_that_goes_on_tomorrow_writes_the_day_on_which_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt_loss: bool
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(turns(("user", f"q{i}"), ("assistant", f"a{i}")) for i in range(40)))
+    how = {"prompt_loss": prompt_loss, "shard_tokens": 300}
+    with on_day(monkeypatch, "2026-01-31"):
+        whole = chats(chat_tokenizer(TODAY), [path], tmp_path / "whole", **how)
+        assert killed_at(12, lambda: chats(chat_tokenizer(TODAY), [path], tmp_path / "out", **how))
+    assert 0 < len(read_shards(tmp_path / "out" / "shards")) < len(read_shards(tmp_path / "whole" / "shards"))
+    with on_day(monkeypatch, "2026-02-01"):
+        chats(chat_tokenizer(TODAY), [path], tmp_path / "out", resume=True, **how)
+        other = chats(chat_tokenizer(TODAY), [path], tmp_path / "other", **how)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+    assert (whole["date"], other["date"]) == ("2026-01-31", "2026-02-01")
+    assert content(tmp_path / "other") != content(tmp_path / "whole")
+    # The day is no part of what a tokenizer is, and where none is written none is said.
+    assert other["asked"]["tokenizer"] == whole["asked"]["tokenizer"]
+    assert "date" not in chats(chat_tokenizer(), [path], tmp_path / "plain", **how)
 
 
 def test_conversations_of_a_kind_that_is_not_read_stop_nothing(tmp_path: Path) -> None:

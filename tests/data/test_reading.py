@@ -74,6 +74,28 @@ def test_a_conversation_is_known_without_being_told(record: dict) -> None:
     assert recognise(record) == TURNS
 
 
+@pytest.mark.parametrize("empty", ["conversation", "conversations", "instruction"])
+def test_a_column_that_is_null_in_a_row_is_not_there(empty: str) -> None:
+    """A table of texts and conversations has every column in every row."""
+    turns = [{"role": turn.role, "content": turn.content, "from": None, "value": None} for turn in TURNS]
+    assert recognise({empty: None, "output": None, "messages": turns}) == TURNS
+    assert recognise({"text": None, empty: None, "output": None, "messages": turns}) == TURNS
+    assert recognise({"text": "a", empty: None, "output": None}) == "a"
+    said = [{"from": turn.role, "value": turn.content, "role": None, "content": None} for turn in TURNS]
+    assert recognise({empty: None, "chat": said}, "chat") == TURNS
+    with pytest.raises(UnreadableError, match="more than one field to read"):
+        recognise({"text": "a", "messages": turns, empty: None})
+
+
+def test_a_table_of_texts_and_conversations_is_read(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
+    said = [{"from": "human", "value": "why?", "role": None}, {"from": "gpt", "value": "so.", "role": None}]
+    rows = [{"text": "a", "conversations": None}, {"text": None, "conversations": said}]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == (["a", TURNS], [])
+
+
 def test_an_instructions_input_stands_below_it() -> None:
     assert recognise({"instruction": "add", "input": "1 2", "output": "3"})[0].content == "add\n\n1 2"  # type: ignore[union-attr]
 
@@ -287,6 +309,16 @@ def test_a_folder_is_read_in_order_and_nothing_outside_it(tmp_path: Path) -> Non
     }
 
 
+def test_a_file_with_two_hard_links_is_read_once(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "x")
+    write(tmp_path / "b.txt", "x")
+    (tmp_path / "c.txt").hardlink_to(tmp_path / "a.txt")
+    source = open_files(str(tmp_path))
+    assert list(source.files) == ["a.txt", "b.txt"]
+    ((left),) = source.skipped
+    assert (Path(left.file).name, left.reason, left.detail) == ("c.txt", "another name of a file that is read", "a.txt")
+
+
 def test_only_what_is_included_is_read(tmp_path: Path) -> None:
     write(tmp_path / "a.py", "1")
     write(tmp_path / "b" / "c.py", "2")
@@ -428,4 +460,4 @@ def test_whatever_a_file_holds_is_read_or_left_out(pieces: list[bytes], suffix: 
             (one.content if isinstance(one.content, str) else "".join(m.content for m in one.content)).encode()
         else:
             assert str(one).startswith(str(path))
-    assert [one for one in found if isinstance(one, LeftOut)] == list(source.check())
+    assert [one for one in found if isinstance(one, LeftOut)] == [one for one in source.check() if isinstance(one, LeftOut)]

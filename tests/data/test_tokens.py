@@ -121,7 +121,7 @@ def test_marks_on_some_answers_do_not_say_which_is_to_be_learned() -> None:
 @pytest.mark.parametrize(
     ("messages", "template", "reason"),
     [
-        (conversation([("a", "b"), ("c", "d")]), FORGETFUL, "does not write out turns one after another"),
+        (conversation([("a", "b"), ("c", "d")]), FORGETFUL, "does not show where answers begin and end"),
         (conversation([("a", "b")]), "{{ raise_exception('no') }}", "refused by the chat template"),
         ((Message(role="user", content="a"),), CHATML, "no answer to learn from"),
         ((Message(role="assistant", content="a"),), CHATML, "begins with an answer"),

@@ -60,8 +60,11 @@ def make(
             "versions": dict(versions or {}),
             "sources": [{"name": source.name, "files": source.fingerprint()} for source in sources],
         }  # fmt: skip
-    _begin(folder, asked, force=force, resume=resume, told=told)
+    known = _begin(folder, asked, force=force, resume=resume, told=told)
+    # A run goes on as of the day on which it was begun.
+    encoder = encoder.on(known.get("date"))
     card = {"verb": VERB, "status": "running", "asked": asked, "num_spans": len(spans)}
+    card |= {"date": encoder.date} if encoder.date else {}
     _save(folder, card)
     found = [draft for draft in _drafts(folder) if draft["index"] < len(spans)]
     contexts = Contexts(texts, encoder, wordings, settings)
@@ -93,13 +96,15 @@ def _check(encoder: Encoder) -> None:
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def _begin(folder: Path, asked: Mapping[str, Any], *, force: bool, resume: bool, told: Progress) -> None:
-    """A fresh folder, or the one that was begun with the same question. Raises `OutputError` where it was another one."""
-    if resume and begun(folder, asked, verb=VERB, may_differ="--spans") is not None:
-        return
+def _begin(folder: Path, asked: Mapping[str, Any], *, force: bool, resume: bool, told: Progress) -> dict[str, Any]:
+    """A fresh folder, or the card of one begun with the same question. Raises `OutputError` where it was another one."""
+    known = begun(folder, asked, verb=VERB, may_differ="--spans") if resume else None
+    if known is not None:
+        return known
     if force:
         remove(folder, told)
     make_folder(folder)
+    return {}
 
 
 def _drafts(folder: Path) -> list[Json]:

@@ -4,7 +4,7 @@ A folder is read recursively in the order of its names, each file once. Hidden f
 of a file and what is no file are not read, and named; a folder inside that cannot be listed is an error. The ending says how
 a file is read: `.jsonl` and `.ndjson` by lines, `.json` as a list, `.parquet` by rows, anything else as one UTF-8 text.
 
-Given up: compressed files, guessing at encodings, and finding copies, which hard links are too.
+Given up: compressed files, guessing at encodings, and finding copies; of a file with several hard links one is read.
 """
 
 import fnmatch
@@ -67,13 +67,13 @@ class FileSource:
         found = (one for index in records for one in self._file(index, 0) if isinstance(one, Record))
         return any(not isinstance(one.content, str) for one in found)
 
-    def check(self) -> Iterator[LeftOut]:
-        """Reads everything but Parquet, of which only the fields are looked at."""
+    def check(self) -> Iterator[Record | LeftOut]:
+        """What is left out, and conversations. Reads everything but Parquet, of which only the fields are looked at."""
         for index, name in enumerate(self.files):
             if _suffix(name) == ".parquet":
                 check_field(self.root / name, self.field)
             else:
-                yield from (found for found in self._file(index, 0) if isinstance(found, LeftOut))
+                yield from (f for f in self._file(index, 0) if isinstance(f, LeftOut) or not isinstance(f.content, str))
 
     def fingerprint(self) -> list[dict[str, Any]]:
         """Size and SHA-256 of every file, and of files of records the field that is read, where the user named one."""
@@ -160,10 +160,11 @@ def _unlisted(error: OSError) -> NoReturn:
 
 def _once(root: Path, files: Sequence[str]) -> tuple[list[str], list[LeftOut]]:
     """Each file under one name: one whose ending says how it is read, else its own, else the first."""
-    taken: dict[str, str] = {}
+    taken: dict[tuple[int, int], str] = {}
     twice: list[LeftOut] = []
     for name in sorted(files, key=lambda name: (_suffix(name) not in RECORDS, (root / name).is_symlink(), name)):
-        first = taken.setdefault(os.path.realpath(root / name), name)
+        there = (root / name).stat()
+        first = taken.setdefault((there.st_dev, there.st_ino), name)
         if first != name:
             twice.append(
                 LeftOut(file=str(root / name), number=0, reason="another name of a file that is read", detail=first)

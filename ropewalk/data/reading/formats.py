@@ -33,8 +33,10 @@ def recognise(record: Any, field: str | None = None) -> Content:
         raise UnreadableError("no object", f"it is {_kind(record)}")
     named = field is not None
     if field is None:
-        found = [name for name in FIELDS if name in record]
-        found += ["instruction"] if {"instruction", "output"} <= record.keys() else []
+        known = [name for name in FIELDS if name in record]
+        known += ["instruction"] if {"instruction", "output"} <= record.keys() else []
+        # A table has every column in every row; what is null is not there, unless nothing else is.
+        found = [name for name in known if record[name] is not None] or known[:1]
         if len(found) != 1:
             what = "more than one field to read" if found else "no field that is known"
             raise UnreadableError(what, f"it has {listed(found or record)}; say which with --field")
@@ -110,7 +112,7 @@ def _alpaca(record: Mapping[str, Any]) -> tuple[Message, ...]:
 def _turn(turn: Any) -> Message:
     if not isinstance(turn, Mapping):
         raise UnreadableError("a turn that is no object", f"it is {_kind(turn)}")
-    role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+    role, content = (_first(turn, *names) for names in (("role", "from"), ("content", "value")))
     if not isinstance(role, str) or role not in ROLES:
         known = f"it is {role!r:.40}; known are {', '.join(sorted(ROLES))}"
         raise UnreadableError("a turn of unknown role", known, broken=not isinstance(role, str))
@@ -122,6 +124,11 @@ def _turn(turn: Any) -> Message:
     if ROLES[role] == "assistant" and weight not in (None, 0, 1):
         raise UnreadableError("a turn with a weight that is neither 0 nor 1", f"it is {weight!r:.40}", broken=False)
     return _said(ROLES[role], _joined(content), learned=weight in (None, 1))
+
+
+def _first(turn: Mapping[str, Any], *names: str) -> Any:
+    """The first of some fields that holds anything but null, as a table holds what a turn does not have."""
+    return next((turn[name] for name in names if turn.get(name) is not None), None)
 
 
 def _said(role: str, content: str, *, learned: bool = True) -> Message:

@@ -23,6 +23,14 @@ class Message:
     """Whether it is learned, if it is an answer."""
 
 
+UNTOLD = "the chat template does not show where answers begin and end"
+REFUSED = "refused by the chat template"
+MENDS = {
+    UNTOLD: "give one with {% generation %} marks around the answers by --chat-template FILE, mend the records",
+    REFUSED: "give one that writes such conversations by --chat-template FILE, mend the records",
+}
+"""What to do about conversations that only a chat template makes broken."""
+
 Content = str | tuple[Message, ...]
 """A text, or the turns of a conversation."""
 
@@ -78,8 +86,9 @@ class UnreadableError(Exception):
 def stop_at(broken: Sequence[LeftOut], count: int, max_broken: int) -> None:
     """Raises `InputError` where more records are broken than may be."""
     if count > max_broken:
+        mend = MENDS.get(broken[0].reason, "mend them")
         raise InputError(
-            f"{count} broken records, more than --max-broken {max_broken}; the first is {broken[0]}; mend them, or give a "
+            f"{count} broken records, more than --max-broken {max_broken}; the first is {broken[0]}; {mend}, or give a "
             "higher --max-broken to leave them out"
         )
 
@@ -99,8 +108,8 @@ class Source(Protocol):
     def skipped(self) -> Sequence[LeftOut]:
         """Files that are not read."""
 
-    def check(self) -> Iterator[LeftOut]:
-        """What would be left out, found without tokenizing."""
+    def check(self) -> Iterator[Record | LeftOut]:
+        """What would be left out, and conversations, found without tokenizing."""
 
     def records(self, file: int, number: int) -> Iterator[Record | LeftOut]:
         """Everything after record `number` of file `file`."""
