@@ -58,6 +58,9 @@ def gone_on(place: Path, make: Callable[[bool], object], progress: Progress) -> 
             make(True)
             Documents(place / SHARDS, read_shards(place / SHARDS)).check()
         except (OutputError, SourceError) as error:
+            if str(place) not in str(error):
+                # Of the sources, or of the model: what is tokenized may be right.
+                raise
             progress.say(f"tokenizing anew: {str(error).partition(';')[0]}")
             shutil.rmtree(place)
         else:

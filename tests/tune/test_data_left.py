@@ -9,7 +9,7 @@ from command import Command, snapshot
 from small import Tune, tuning
 from test_resume import dying, killed, weights
 
-from ropewalk.core.errors import InputError, OutputError
+from ropewalk.core.errors import InputError, OutputError, SourceError
 from ropewalk.data import preparation, shards
 
 RUNS: dict[str, Any] = {"one": {}, "a chain": {"runs": [{"length": 128}, {"length": 256}]}}
@@ -108,6 +108,33 @@ def test_tokens_of_another_question_are_made_anew_and_said(
     said = capsys.readouterr().err
     assert "tokenizing anew: books is not what" in said
     assert "0.txt is changed" in said
+
+
+@pytest.mark.usefixtures("several_shards")
+def test_tokens_that_were_damaged_are_made_anew(tied: Path, books: Path, tune: Tune, tmp_path: Path) -> None:
+    killed_while_tokenizing(tied, books, tmp_path / "out", steps=1)
+    path = tmp_path / ".out.data" / "shards" / "00000.tokens.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:400] + bytes(400) + content[800:])
+    tune(tmp_path / "out", data=books, steps=1)
+    assert (tmp_path / "out" / "data" / "shards" / "00000.tokens.npy").read_bytes() == content
+
+
+@pytest.mark.usefixtures("several_shards")
+def test_an_error_about_something_else_takes_no_tokens_away(
+    tied: Path, books: Path, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_while_tokenizing(tied, books, tmp_path / "out", steps=1)
+    before = snapshot(tmp_path / ".out.data")
+    assert before
+
+    def missing(*args: Any, **kwargs: Any) -> Any:
+        raise SourceError("the tokenizer is gone")
+
+    monkeypatch.setattr(preparation, "_look_through", missing)
+    with pytest.raises(SourceError, match="tokenizer is gone"):
+        tune(tmp_path / "out", data=books, steps=1)
+    assert snapshot(tmp_path / ".out.data") == before
 
 
 @pytest.mark.usefixtures("several_shards")
