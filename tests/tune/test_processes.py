@@ -147,7 +147,7 @@ def test_a_process_takes_its_device_before_it_asks_one(
     """`cuda` is the device that is current; where none was taken that is the first, for all processes of a machine."""
     for name, value in {"WORLD_SIZE": "4", "RANK": str(rank), "LOCAL_RANK": str(rank)}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(LengthError, match="0.0 GB are free on cuda"):
+    with pytest.raises(LengthError, match=r"0\.0 GB are free on cuda"):
         tune(tmp_path / "out", device=device)
     asked = [("put on", "cuda"), ("free", "cuda")] if device == "cuda" else [("free", "cuda")]
     assert cuda_calls == [("takes", takes), *asked]

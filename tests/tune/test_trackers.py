@@ -1,5 +1,6 @@
-"""Trackers through transformers' own callbacks. W&B's module is a stand-in here, which notes what it is handed."""
+"""Trackers through transformers' own callbacks: TensorBoard itself; of W&B a stand-in, which notes what it is handed."""
 
+import json
 import sys
 from contextlib import contextmanager
 from io import BytesIO
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from command import Command
 from safetensors.torch import load, load_file
 from small import Tune
 
@@ -64,3 +66,26 @@ def test_wandb_gets_names_size_and_the_trained_model(
     told, written = load(artifact.files[file].getvalue()), load_file(tmp_path / "out" / file)
     assert told.keys() == written.keys()
     assert all(torch.equal(told[name], written[name]) for name in written)
+
+
+def test_tensorboard_reads_back_what_the_log_says(
+    tied: Path, books: Path, long_text: Path, tmp_path: Path, command: Command
+) -> None:
+    """TensorBoard itself, offline: its files lie below the run, and hold every step's loss and the held-out one."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    out = tmp_path / "out"
+    said = command(
+        "tune", tied, "--data", books, "--length", "256", "--method", "yarn", "--steps", "3", "--device", "cpu", "--dtype",
+        "float32", "--out", out, "--validate", long_text, "--validate-lengths", "64", "--report-to", "tensorboard",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    (file,) = (out / "trainer").rglob("events.out.tfevents.*")
+    told = EventAccumulator(str(file)).Reload()
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    assert list(losses) == [1, 2, 3]
+    assert {event.step: event.value for event in told.Scalars("train/loss")} == pytest.approx(losses, rel=1e-6)
+    (score,) = [line["validation"]["64"] for line in lines if "validation" in line]
+    assert [event.value for event in told.Scalars("eval/loss_64")] == pytest.approx([score], rel=1e-6)
