@@ -8,7 +8,7 @@ from typing import Any
 from ropewalk.api import provenance
 from ropewalk.api.checkpoints import need
 from ropewalk.core.errors import InputError, SourceError
-from ropewalk.core.output import check_kept, check_outside
+from ropewalk.core.output import check_kept, check_out, check_outside, say_beginning
 from ropewalk.core.plan import parse_length
 from ropewalk.core.progress import Progress
 
@@ -71,6 +71,9 @@ def data(
         end=end,
         special_tokens=special_tokens,
     )
+    if resume and progress is None:
+        # Whoever shows progress of its own, as tune does, says itself what it begins.
+        say_beginning(check_out(out, force=force, resume=resume, verb="data"), progress)
     versions = {name: version for name, version in provenance.versions().items() if name in TOKENIZING}
     return prepare(sources, encoder, settings, out, versions=versions, force=force, resume=resume, progress=progress)
 

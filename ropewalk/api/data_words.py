@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ropewalk.core.plurals import counted
 from ropewalk.data.histogram import BEYOND, table
+
+MANY_EPOCHS = 20
+"""So often nothing is read to learn from it: the number of steps is of other data."""
 
 
 def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
@@ -23,9 +27,11 @@ def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
     found += [_mix(card), *_over_limit(card)]
     if card["length"] <= card["window"]:
         found.append("the rows lie inside the old window: they extend it with pose or randomized positions only")
+    cut = packed["cut_documents"]
     found.append(
-        f"{packed['num_rows']:,} rows of {card['length']:,} tokens, {packed['padding']:.1%} of it padding; "
-        f"{packed['cut_documents']:,} documents are longer than a row and cut into several" + _unlearned(packed)
+        f"{counted(packed['num_rows'], 'row')} of {card['length']:,} tokens, {packed['padding']:.1%} of it padding; "
+        f"{counted(cut, 'document')} {'is' if cut == 1 else 'are'} longer than a row and cut into several"
+        + _unlearned(packed)
     )
     return found + _spelled(card) + _left_out(sources, out)
 
@@ -52,20 +58,34 @@ def rows(streams: Sequence[Any], settings: Any, *, num_processes: int = 1) -> li
     for number, (stage, stream) in enumerate(zip(settings.stages, streams, strict=True), 1):
         read = stage.steps * settings.batch_size * settings.accumulate * num_processes
         left, unlearned = (getattr(stream, name, 0) for name in ("num_rows_left_out", "num_rows_without_labels"))
-        why = [f"{left:,} others are not filled by one document, and {settings.positions} leaves them out"] if left else []
-        why += [f"{unlearned:,} others have no token to learn and are left out"] if unlearned else []
+        why = [f"{_others(left, 'is', 'are')} not filled by one document, and {settings.positions} leaves "
+               f"{'it' if left == 1 else 'them'} out"] if left else []  # fmt: skip
+        verb = "is" if unlearned == 1 else "are"
+        why += [f"{_others(unlearned, 'has', 'have')} no token to learn and {verb} left out"] if unlearned else []
         others = f" ({'; '.join(why)})" if why else ""
+        where, epochs = f"stage {number}: " if len(streams) > 1 else "", read / len(stream)
         found.append(
-            f"{f'stage {number}: ' if len(streams) > 1 else ''}rows of {stage.window:,} tokens: {len(stream):,}{others}; "
-            f"{stage.steps:,} steps read {read:,}, {read / len(stream):.3g} epochs"
+            f"{where}rows of {stage.window:,} tokens: {len(stream):,}{others}; {counted(stage.steps, 'step')} read "
+            f"{counted(read, 'row')}, {f'{epochs:,.0f}' if epochs >= 100 else f'{epochs:.3g}'} epoch{'s' * (epochs != 1)}"
         )
+        if epochs > MANY_EPOCHS:
+            found.append(
+                f"warning: {where}each row is read {epochs:,.0f} times, and a model learns by heart what comes so often; "
+                "give more texts or fewer --steps"
+            )
     return found
+
+
+def _others(number: int, one: str, many: str) -> str:
+    """So many other rows, with their verb."""
+    return f"{counted(number, 'other')} {one if number == 1 else many}"
 
 
 def _unlearned(packed: Mapping[str, Any]) -> str:
     """Rows that hold prompts alone; a folder of before does not count them."""
     number = packed.get("num_rows_without_labels", 0)
-    return f"; {number:,} rows have no token to learn, and training leaves them out" if number else ""
+    what, whom = ("has", "it") if number == 1 else ("have", "them")
+    return f"; {counted(number, 'row')} {what} no token to learn, and training leaves {whom} out" if number else ""
 
 
 def _mix(card: Mapping[str, Any]) -> str:

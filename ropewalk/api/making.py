@@ -8,7 +8,7 @@ from ropewalk.api import provenance
 from ropewalk.api.checkpoints import need
 from ropewalk.api.data import TOKENIZING, chat_template_of, dataset_of, folders_read, model_of, tokenizer_of
 from ropewalk.core.errors import InputError
-from ropewalk.core.output import check_kept, check_out, check_outside
+from ropewalk.core.output import check_kept, check_out, check_outside, say_beginning
 from ropewalk.core.plan import parse_length
 from ropewalk.core.progress import Progress
 
@@ -67,6 +67,8 @@ def make(
     sources: list[Source] = [*files, *(dataset_of(text, field=field) for text in datasets)]
     encoder = Encoder(tokenizer=tokenizer_of(model), chat_template=chat_template_of(chat_template))
     told = progress or Progress()
+    if resume:
+        say_beginning(out, told)
     with opened(
         writer, decoding, served_model=served_model, concurrency=concurrency, timeout=timeout, device=device, dtype=dtype,
         seed=seed,
@@ -98,6 +100,6 @@ def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
         found.append("nothing was kept: the writer is too weak for these documents, or its replies are not as asked")
     if card["num_left_out"]:
         found.append(
-            f"{card['num_left_out']:,} documents and files are left out, each named in {Path(out) / 'left_out.jsonl'}"
+            f"left out, documents and files: {card['num_left_out']:,}, each named in {Path(out) / 'left_out.jsonl'}"
         )
     return [*found, f"every reply with its verdict is in {Path(out) / 'drafts.jsonl'}"]

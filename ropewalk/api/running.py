@@ -11,6 +11,7 @@ import torch
 from ropewalk.api import provenance
 from ropewalk.core.errors import InputError
 from ropewalk.core.geometry import Geometry
+from ropewalk.core.output import say_beginning
 from ropewalk.core.plan import Plan
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Card, Measurement
@@ -118,6 +119,8 @@ class Job:
         card = self._card(checkpoint, documents, str(chosen).removeprefix("torch."), str(device))
         for note in self.notes:
             self.progress.say(note)
+        if self.resume:
+            say_beginning(self.out, self.progress)
         run = Run.open(self.out, card, force=self.force, resume=self.resume, progress=self.progress)
         try:
             rows = self._measure(subject, documents, run)

@@ -13,12 +13,14 @@ from ropewalk.api.short_tasks import ShortTasks
 from ropewalk.core.errors import InputError, LengthError, MethodError
 from ropewalk.core.geometry import Geometry, Lineage
 from ropewalk.core.method import check_stretch, find
-from ropewalk.core.output import check_kept, check_out
+from ropewalk.core.output import called, check_kept, check_out, run_verb
 from ropewalk.core.plan import Plan, parse_length
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Measurement
 
 BASELINES = ("none", "crop")
+REPORTED = ("compare", "measure")
+"""Verbs whose folders have a report."""
 SERVED = "served"
 """The label of what a server computes."""
 LARGEST_SEED = 2**32 - 1
@@ -332,10 +334,20 @@ def run_measurement(
 
 def report(folder: str | Path) -> Path:
     """Draws report.html and the PNG files of a run folder anew, from what is in it; the path of the HTML file."""
+    _check_reported(Path(folder))
     need("report", "matplotlib")
     from ropewalk.report import write_report
 
     return write_report(Path(folder))
+
+
+def _check_reported(folder: Path) -> None:
+    """Raises `InputError` for a run folder in which nothing was measured: its page would be empty, amid what it holds."""
+    verb = run_verb(folder)
+    if verb in (None, *REPORTED):
+        return
+    way = f"ropewalk measure {folder} --text FILE --length 16k --out DIR makes one" if verb == "tune" else "give such a one"
+    raise InputError(f"{folder} is the folder of {called(verb)}, and a report is drawn of a compare or measure run; {way}")
 
 
 def table(folder: str | Path) -> str:

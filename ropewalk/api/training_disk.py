@@ -18,6 +18,7 @@ from typing import Any
 from ropewalk.api.training_data import FOLDER
 from ropewalk.core.budget import GIGABYTE
 from ropewalk.core.errors import MachineError
+from ropewalk.core.plurals import counted
 
 Shapes = Mapping[str, tuple[int, ...]]
 LOW_RANK = ("lora", "dora", "rslora", "longlora", "qlora")
@@ -106,7 +107,7 @@ def _held(path: Path) -> int:
 def _words(needs: Sequence[Need]) -> str:
     largest = max(needs, key=lambda one: one.peak)
     states = "two states while one takes the other's place, each" if largest.num_states > 1 else "a state of"
-    links = f", checkpoints of {len(needs) - 1} runs before the last" if len(needs) > 1 else ""
+    links = f", checkpoints of {counted(len(needs) - 1, 'run')} before the last" if len(needs) > 1 else ""
     return f"{states} {_size(largest.state)}, and a result of {_size(largest.result)}{links}"
 
 

@@ -33,12 +33,12 @@ def check_fits(config: Any, settings: Any, device: Any, *, bfloat16: bool, optim
     if needed.total <= free:
         return
     fits = tokens_within(free, found, training, step=rows * 1024) // rows
-    instead = f"rows of {fits} tokens would; give --window {fits}" if fits else "not even rows of 1024 tokens do"
-    fewer = ", a smaller --batch-size" if rows > 1 else ""
+    instead = f"rows of {fits} tokens would fit" if fits else "even rows of 1024 tokens would not fit"
+    ways = [f"--window {fits}"] * bool(fits) + ["a smaller --batch-size"] * (rows > 1) + ["a recipe that trains less"]
     raise LengthError(
         f"{rows} x {window} tokens in a pass take at least {needed.total / GIGABYTE:.1f} GB ({needed.words()}), and "
-        f"{free / GIGABYTE:.1f} GB are free on {device}: {instead}{fewer}, or a recipe that trains less; ropewalk tune "
-        "SOURCE --longest measures what fits"
+        f"{free / GIGABYTE:.1f} GB are free on {device}: {instead}; give {' or '.join(ways)}, and ropewalk "
+        "tune SOURCE --longest measures what fits"
     )
 
 

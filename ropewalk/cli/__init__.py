@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Libraries draw bars of their own over ours, terminal or not.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
+        if getattr(args, "method", None) == "help":
+            args = argparse.Namespace(verb=plans.run_methods, method=None, json=args.json)
         code: int = args.verb(args)
         sys.stdout.flush()
         return code

@@ -5,6 +5,7 @@ from typing import Any
 
 from ropewalk.cli.options import LENGTH_HELP, add_json, add_lineage, print_json
 from ropewalk.core.errors import near
+from ropewalk.core.plurals import counted
 from ropewalk.core.terminal import printable
 
 LINEAGES = {
@@ -75,13 +76,13 @@ def run_inspect(args: argparse.Namespace) -> int:
     if args.json:
         return print_json(found.to_dict() | ({} if knee is None else {"probe": knee.to_dict()}))
     model = printable(found.model_type, lines=False)
-    print(f"{model}: {found.num_layers} layers, {found.num_heads} heads ({found.num_kv_heads} for keys), "
-          f"head dimension {found.head_dim}")  # fmt: skip
+    heads = f"{counted(found.num_heads, 'head')} ({found.num_kv_heads} for keys)"
+    print(f"{model}: {counted(found.num_layers, 'layer')}, {heads}, head dimension {found.head_dim}")
     scheme = "no scaling" if found.scheme == "default" else f"scaling {found.scheme}"
     print(f"{scheme}, lineage {found.lineage}: {LINEAGES[found.lineage]}")
     print(f"trained for {found.original_length} tokens, reads {found.trained_length}, declares {found.declared_length}")
     for group in found.groups:
-        print(f"  {group.label}: {len(group.layers)} layers, {_group_words(group, found.trained_length)}")
+        print(f"  {group.label}: {counted(len(group.layers), 'layer')}, {_group_words(group, found.trained_length)}")
     for finding in found.findings:
         print(printable(f"{finding.severity}: {finding.field}: {finding.problem}; {finding.mend}"))
     if knee is not None:

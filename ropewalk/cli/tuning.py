@@ -3,8 +3,10 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+from ropewalk.cli.lists import list_presets, list_recipes
 from ropewalk.cli.longest import add_longest, run_longest
 from ropewalk.cli.options import (
     FORCE_RUN,
@@ -17,12 +19,19 @@ from ropewalk.cli.options import (
     print_card,
     print_json,
 )
+from ropewalk.core.plurals import counted
 
 OWN = (
     "length", "method", "steps", "window", "lineage", "device", "dtype", "merge", "freeze", "curriculum", "prompt_loss",
     "allow_short", "field", "short_share", "keep_short", "special_tokens", "chat_template", "max_broken",
 )  # fmt: skip
 """Options that a preset may say too, beside the settings of a training."""
+RECIPES = ("full", "longlora", "lora", "qlora", "dora", "rslora", "loha", "lokr", "vera", "oft", "ia3", "prefix")
+"""Said here, since a help imports nothing heavy; a test holds them to the settings'."""
+NEEDED = {
+    ("data",): "--data with texts", ("length",): "--length such as 16k", ("steps", "curriculum"): "--steps such as 400",
+}  # fmt: skip
+"""What every run is told, by any of some names; and what there is to say where it is not."""
 MERGES = ("source", "out", "merge", "dtype", "force", "json", "verb")
 """What merging an adapter folder looks at."""
 
@@ -38,7 +47,7 @@ def add_tune(verbs: Any) -> None:
     parser.add_argument(
         "--length", help=f"the plan's, and the largest position trained on; a prefix counts in: {LENGTH_HELP}"
     )
-    parser.add_argument("--method", help="such as yarn (default: the positions that the source carries)")
+    parser.add_argument("--method", help="such as yarn (default: the positions that the source carries); help lists them")
     parser.add_argument("--out", metavar="DIR", help="the run folder, which is the result too")
     parser.add_argument(
         "--preset", metavar="FILE|NAME", help="one run or a chain from a file, or a published one by name; help lists them"
@@ -57,7 +66,7 @@ def add_tune(verbs: Any) -> None:
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", help="which parameters train: full, longlora, lora, prefix, ... (default full)")
+    parser.add_argument("--recipe", help=f"which parameters train: {', '.join(RECIPES)} (default full); help explains them")
     parser.add_argument("--positions", help="which positions training sees: full, pose, randomized (default full)")
     parser.add_argument("--steps", type=int, help="optimizer steps")
     parser.add_argument("--window", help="tokens of a row (default: --length less a prefix, or what the source reads)")
@@ -103,7 +112,9 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         help="one layer in N runs again in the backward pass and keeps its input alone: 1 takes the least memory, a larger "
         "N more memory and less time, 0 runs none again (default 1)",
     )  # fmt: skip
-    parser.add_argument("--checkpoint", help="what such layers run again: whole, or selective, all but attention")
+    parser.add_argument(
+        "--checkpoint", help="what such layers run again: whole (the default), or selective: all but attention"
+    )
     parser.add_argument("--offload", action="store_true", default=None, help="keep saved activations in main memory")
     parser.add_argument("--save-every", type=int, metavar="N", help="steps between saved states (default 50)")
     parser.add_argument("--device", help="auto, cpu, cuda, ... (default auto)")
@@ -125,8 +136,15 @@ def _passed_on(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _group(text: str) -> int | float:
-    """A number of tokens, or with a point a share."""
-    return float(text) if "." in text else int(text)
+    """A number of tokens, or with a point a share. What a group may be is checked where groups are made."""
+    from ropewalk.core.plan import parse_length
+
+    try:
+        if "." in text:
+            return float(text)
+        return int(text) if text.lstrip("-").isdecimal() else parse_length(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"is tokens such as 2048, or a share such as 0.25; got {text!r}") from None
 
 
 def run_tune(args: argparse.Namespace) -> int:
@@ -139,7 +157,9 @@ def run_tune(args: argparse.Namespace) -> int:
     from ropewalk.core.progress import Progress
 
     if args.preset == "help":
-        return _presets(args)
+        return list_presets(args)
+    if args.recipe == "help":
+        return list_recipes(args)
     if args.longest or args.memory:
         return run_longest(args, _for_memory(args))
     progress = Progress()
@@ -181,16 +201,21 @@ def _runs(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
     runs, notes = preset_runs(args.preset, said)
     given = args.data or []
     if len(given) not in (0, 1, len(runs)):
-        raise InputError(f"--data is given {len(given)} times for {len(runs)} runs; give it once for all, or once for each")
+        each = ", or once for each" if len(runs) > 1 else ""
+        raise InputError(f"--data is given {len(given)} times for {counted(len(runs), 'run')}; give it once for all{each}")
     for number, run in enumerate(runs):
         if given:
             run["data"] = given[number if len(given) > 1 else 0]
         where = f"run {number + 1} of {len(runs)}: " if len(runs) > 1 else ""
-        if "data" not in run or "length" not in run:
-            raise InputError(
-                f"{where}tune needs --data with texts, --length such as 16k, and --steps; or --merge and an adapter folder"
-            )
+        if missing := _missing(run):
+            adapter = "; or --merge and an adapter folder" if len(missing) == len(NEEDED) else ""
+            raise InputError(f"{where}tune needs {' and '.join(missing)}{adapter}")
     return runs, notes
+
+
+def _missing(run: Mapping[str, Any]) -> list[str]:
+    """What a run needs and nobody said."""
+    return [words for names, words in NEEDED.items() if not any(name in run for name in names)]
 
 
 def _for_memory(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -202,17 +227,6 @@ def _for_memory(args: argparse.Namespace) -> list[dict[str, Any]]:
     # A --length is the longest row that is asked for, whatever rows a preset has.
     runs, _ = preset_runs(args.preset, {**said, "window": args.window or args.length} if args.length else said)
     return [{key: value for key, value in run.items() if key in known and value is not None} for run in runs]
-
-
-def _presets(args: argparse.Namespace) -> int:
-    """`ropewalk tune --preset help`."""
-    from ropewalk.api.tuning import preset, preset_names, presets_told
-
-    if args.json:
-        found = [preset(name) for name in preset_names()]
-        return print_json({"presets": [{"name": p.name, "source": p.source, "runs": [*p.runs]} for p in found]})
-    print(presets_told())
-    return 0
 
 
 def _merged(args: argparse.Namespace) -> int:

@@ -18,6 +18,8 @@ Each message is one sentence: what was got, what was expected, what to do. Our o
 import difflib
 from collections.abc import Iterable
 
+from ropewalk.core.other_names import other_name
+
 
 class RopewalkError(ValueError):
     """Base of every error that ropewalk raises on purpose."""
@@ -68,8 +70,11 @@ class MachineError(RopewalkError):
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """A tail for "unknown X" messages: the near names, or else all of them."""
+    """A tail for "unknown X" messages: what others call so, else the near names, else all of them."""
     names = sorted(known)
+    other = other_name(name, names)
+    if other is not None:
+        return other
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ropewalk.core.errors import OutputError
+from ropewalk.core.plurals import counted
 from ropewalk.core.progress import Progress
 
 CARD = "card.json"
@@ -135,7 +136,8 @@ def removed_by_force(path: Path, *, called: Path | None = None) -> str | None:
     files = [one for one in path.rglob("*") if one.is_file() and not one.is_symlink()]
     names = [ascii(one.name)[1:-1] + ("/" if one.is_dir() else "") for one in inside]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"--force removes {name} with {len(files)} files of {_megabytes(files)}: {', '.join(names[:SHOWN])}{more}"
+    size = f"{counted(len(files), 'file')} of {_megabytes(files)}"
+    return f"--force removes {name} with {size}: {', '.join(names[:SHOWN])}{more}"
 
 
 def say_removed(path: Path, progress: Progress | None, *, called: Path | None = None) -> None:
@@ -143,6 +145,12 @@ def say_removed(path: Path, progress: Progress | None, *, called: Path | None = 
     line = removed_by_force(path, called=called)
     if line is not None:
         (progress or Progress()).say(line)
+
+
+def say_beginning(out: str | Path, progress: Progress | None, *also: Path) -> None:
+    """Says where `--resume` finds no run to go on with, nor anything in `also`: the name may be another than was meant."""
+    if not any(os.path.lexists(path) for path in (Path(out) / CARD, *also)):
+        (progress or Progress()).say(f"nothing to resume in {out}; beginning")
 
 
 def remove(path: Path, progress: Progress | None) -> None:

@@ -21,7 +21,7 @@ class Progress:
         self.stream = sys.stderr if stream is None else stream
         self.patience_seconds = patience_seconds
         self.shown = self.stream.isatty()
-        self._label = ""
+        self._label = self._words = ""
         self._began = self._drew = 0.0
         self._done = self._total = self._cost = self._share = 0.0
         self._whole_began = 0.0
@@ -34,7 +34,7 @@ class Progress:
     @contextmanager
     def task(self, label: str, cost: float = 0.0) -> Iterator["Progress"]:
         """A named piece of work that costs `cost` of the planned total."""
-        self._label, self._began, self._cost, self._share = label, time.monotonic(), cost, 0.0
+        self._label, self._began, self._cost, self._share, self._words = label, time.monotonic(), cost, 0.0, ""
         stop = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(stop,), daemon=True) if self.shown else None
         if ticker is not None:
@@ -52,9 +52,9 @@ class Progress:
         while not stop.wait(max(0.05, min(0.5, self.patience_seconds))):
             self._draw()
 
-    def at(self, share: float) -> None:
-        """`share` of the present task is done, 0 to 1."""
-        self._share = share
+    def at(self, share: float, words: str = "") -> None:
+        """`share` of the present task is done, 0 to 1; `words` say more of where it is."""
+        self._share, self._words = share, words
         if time.monotonic() - self._drew >= 0.2:
             self._draw()
 
@@ -62,12 +62,13 @@ class Progress:
         now = time.monotonic()
         if not self.shown or now - self._began < self.patience_seconds:
             return
-        taken = _spell(now - self._began)
+        taken = spelled(now - self._began)
         text = f"{self._label}: {100 * self._share:3.0f}%, {taken}" if self._share else f"{self._label}: {taken}"
+        text += f", {self._words}" if self._words else ""
         whole = min(1.0, (self._done + self._share * self._cost) / self._total) if self._total else 0.0
         if whole > 0.02:
             left = (now - self._whole_began) * (1 - whole) / whole
-            text += f"   all {100 * whole:3.0f}%, about {_spell(left)} left"
+            text += f"   all {100 * whole:3.0f}%, about {spelled(left)} left"
         with self._lock:
             self._drew = now
             self.stream.write(f"\r\x1b[2K{printable(text[:110], lines=False)}")
@@ -86,7 +87,8 @@ class Progress:
             self._drew = 0.0
 
 
-def _spell(seconds: float) -> str:
+def spelled(seconds: float) -> str:
+    """Seconds as people say them: `12 s`, `41 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

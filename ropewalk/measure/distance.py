@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ropewalk.core.errors import LengthError, TextError
+from ropewalk.core.plurals import counted
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
@@ -184,6 +185,6 @@ def _estimate(cells: list[NDArray[np.float64]]) -> Estimate | None:
         found = statistics.mean([cell[0] for cell in kept], seed=0)
     else:
         values = np.concatenate([cell[0] for cell in kept])
-        note = f"within-document: t over {values.size} replaced sentences in {len(kept)} documents"
+        note = f"within-document: t over {counted(values.size, 'replaced sentence')} in {counted(len(kept), 'document')}"
         found = statistics.clusters_mean([np.array([value]) for value in values], note=note)
     return dataclasses.replace(found, num_tokens=tokens)

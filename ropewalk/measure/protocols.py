@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ropewalk.core.errors import TextError
+from ropewalk.core.plurals import counted
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
@@ -142,7 +143,8 @@ def _two_means(rows: Rows, protocol: str, label: str, cells: np.ndarray, low: in
     num_documents, num_windows = cells.shape[:2]
     total = float(cells[..., 1].sum())
     means = cells[..., 0] / cells[..., 1]
-    note = f"{num_windows} windows in each of {num_documents} documents; no interval is made for this protocol"
+    read = f"{counted(num_windows, 'window')} in each of {counted(num_documents, 'document')}"
+    note = f"{read}; no interval is made for this protocol"
     values = {
         "perplexity": float(cells[..., 0].sum() / total),
         "perplexity_window_mean": float(means.mean()),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ropewalk.core.errors import TextError
+from ropewalk.core.plurals import counted
 from ropewalk.core.progress import Progress
 from ropewalk.core.record import Measurement
 from ropewalk.core.run import Run
@@ -163,6 +164,7 @@ def _published(scores: NDArray[np.float64], num_documents: int) -> Estimate:
     return Estimate(
         value=mean, n=scores.size, num_clusters=scores.size, num_tokens=0, stderr=error if told else None,
         ci_low=mean - half if told else None, ci_high=mean + half if told else None,
-        note=f"mean over {scores.size} passages of {num_documents} documents, passages as the unit as published"
+        note=f"mean over {counted(scores.size, 'passage')} of {counted(num_documents, 'document')}, passages as the unit as "
+        "published"
         + ("" if told else ": too few for an interval"),
     )  # fmt: skip

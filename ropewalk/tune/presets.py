@@ -8,32 +8,14 @@ with other steps a preset's warm-up keeps its share of them. A file of the user'
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ropewalk.core.errors import InputError, near
-from ropewalk.tune.settings import Settings
-
-KEYS = (
-    "data", "method", "lineage", "window", "curriculum", "steps", "device", "dtype", "merge", "freeze", "prompt_loss",
-    "allow_short", "field", "short_share", "keep_short", "special_tokens", "chat_template", "max_broken",
-    *(field.name for field in fields(Settings) if field.name != "stages"),
-)  # fmt: skip
-"""What a preset may say beside `source` and `runs`."""
-TEXT, LENGTH, SWITCH = "a text in quotes", 'a number of tokens or a text such as "16k"', "true or false"
-WHOLE, NUMBER = "a whole number", "a number"
-FORMS: dict[str, str] = {
-    **{field.name: WHOLE if field.type is int else TEXT for field in fields(Settings)},
-    **{field.name: NUMBER for field in fields(Settings) if field.type in (float, int | float)},
-    **dict.fromkeys(("length", "window"), LENGTH), **dict.fromkeys(("steps", "max_broken"), WHOLE),
-    **dict.fromkeys(("short_share", "keep_short"), NUMBER),
-    **dict.fromkeys(("offload", "merge", "freeze", "prompt_loss", "allow_short", "special_tokens"), SWITCH),
-    **dict.fromkeys(("method", "lineage", "curriculum", "device", "dtype", "field", "chat_template"), TEXT),
-    "data": "a path in quotes, or a list of them",
-}  # fmt: skip
-"""How the value of each key is written. TOML knows types, so what is of another one was not meant."""
+from ropewalk.core.plan import parse_length
+from ropewalk.tune.preset_lines import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +50,7 @@ def read(given: str) -> Preset:
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"the preset {given} has runs that are no tables; write [[runs]] above the lines of each")
     for table in (said, *tables):
-        _check(given, table)
+        check(given, table)
     runs = tuple(_placed(over(said, table), folder) for table in tables)
     return Preset(name=path.stem, source=str(source).strip(), runs=runs)
 
@@ -80,41 +62,31 @@ def over(said: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in said.items() if key not in replaced}, **more}
 
 
-def _check(given: str, said: Mapping[str, Any]) -> None:
-    for key, value in said.items():
-        if key not in KEYS:
-            raise InputError(f"the preset {given} says {key!r}, which tune does not take; {near(key, (*KEYS, 'runs'))}")
-        if isinstance(value, dict):
-            raise InputError(f"the preset {given} has a table {key!r}; write plain lines such as steps = 400")
-        if not _is(FORMS[key], value):
-            raise InputError(f"the preset {given} says {key} = {value!r}, which is {FORMS[key]}; write it so")
-
-
-def _is(form: str, value: Any) -> bool:
-    """Whether a value is of a form of `FORMS`."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if form == TEXT:
-        return isinstance(value, str)
-    if form == LENGTH:
-        return whole or isinstance(value, str)
-    if form == SWITCH:
-        return isinstance(value, bool)
-    if form == WHOLE:
-        return whole
-    if form == NUMBER:
-        return whole or isinstance(value, float)
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
-
-
 def warmed(run: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """A run with what is `said` over it, and a line where a preset's warm-up was fitted to other steps."""
     options = over(run, said)
+    _check_rows(run, said, options)
     before, after, warmup = _steps(run), _steps(options), run.get("warmup_steps", 0)
     if not (before and after and warmup) or before == after or "warmup_steps" in said:
         return options, None
     scaled = round(warmup * after / before)
     words = f"the preset warms up for {warmup} of {before} steps, so this run of {after} does for {scaled}"
     return {**options, "warmup_steps": scaled}, f"{words}; --warmup-steps says otherwise"
+
+
+def _check_rows(run: Mapping[str, Any], said: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raises `InputError` where a length is `said` that a preset's rows pass: nobody on the command line named those."""
+    if "length" not in said or {"window", "curriculum"} & said.keys():
+        return
+    stages = str(run["curriculum"]).split(",") if "curriculum" in options else []
+    rows = [stage.partition(":")[0] for stage in stages] or ([run["window"]] if "window" in run else [])
+    longest, length = max(map(parse_length, rows), default=0), parse_length(said["length"])
+    if longest > length:
+        way = f"--curriculum, such as {said['length']}:100" if stages else f"--window, such as --window {said['length']}"
+        raise InputError(
+            f"the preset's rows have {longest} tokens, more than the --length of {length} that is asked for; give {way}, or "
+            f"a --length of at least {longest}"
+        )
 
 
 def _steps(run: Mapping[str, Any]) -> int:

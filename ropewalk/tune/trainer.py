@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ropewalk.core.errors import InputError
+from ropewalk.core.plurals import counted
 from ropewalk.tune import state
 from ropewalk.tune.batches import RunRows, collate
 from ropewalk.tune.callbacks import Callbacks, Steps
@@ -81,8 +82,8 @@ class Tuner(Trainer):  # type: ignore[misc]
             return int(self.state.global_step)
         if content["processes"] != self.args.world_size:
             raise InputError(
-                f"the run was begun by {content['processes']} processes, and this is one of {self.args.world_size}; "
-                f"start {content['processes']} of them, or begin anew with --force"
+                f"the run was begun by {counted(content['processes'], 'process', 'processes')}, and this is one of "
+                f"{self.args.world_size}; start as many, or begin anew with --force"
             )
         if content["finished"]:
             # Killed between the last step and the writing of the result.
