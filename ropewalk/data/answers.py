@@ -8,14 +8,19 @@ Templates that write the last turn, or the last question, in a way of its own br
 last answer alone, as Qwen3 does; the system prompt in the last question, as Mistral does). Of these the whole conversation
 is the only truth. It is written once more with a mark in the place of each turn; what stands between the marks are the
 template's own words, and with the turns put back, each as it stands or with space cut from its edges, they must be the
-whole again, to the last character. So it is known where each turn stands. Between an answer and the turn before it the
-opening must come first, behind it the end. Whatever does not come out so is refused.
+whole again, to the last character. So it is known where each turn stands. An earlier answer begins behind the opening, or
+where its own words do if something else stands there (Qwen3.5 opens with thoughts that it writes for the last answer only).
+It ends with what a last answer ends with, or with the special tokens that come first in both (Phi-3 puts one more behind the
+last). Whatever does not come out so is refused, and so is a last answer that does not begin with the opening: no model is
+asked for one that does.
 
 Given up: turns of which the template writes only a part (thoughts taken out of earlier answers), and templates that end an
-earlier answer in another way than the last one (gpt-oss): nothing says what of it is the answer. Comparing with a rendering
-that says something else in one turn (axolotl, torchtitan) needs no marks, and misses the edge where both begin or end alike.
+earlier answer with another token than the last one (gpt-oss): nothing says what of it is the answer. Comparing with a
+rendering that says something else in one turn (axolotl, torchtitan) needs no marks, and misses the edge where both begin or
+end alike.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -36,8 +41,10 @@ class Write(Protocol):
         """The text."""
 
 
-def answers(messages: Sequence[Message], whole: str, write: Write) -> list[Place]:
+def answers(messages: Sequence[Message], whole: str, write: Write, special: re.Pattern[str]) -> list[Place]:
     """Where each turn of the assistant stands in the written conversation, its end marker included.
+
+    `special` finds special tokens.
 
     Raises `UnreadableError` where that is not certain.
     """
@@ -49,7 +56,7 @@ def answers(messages: Sequence[Message], whole: str, write: Write) -> list[Place
         place = _in_turn(messages, index, whole, write)
         if place is None:
             contents = _contents(messages, whole, write) if contents is None else contents
-            place = _between(messages, index, whole, contents, write)
+            place = _between(messages, index, whole, contents, write, special)
         found.append(place)
     return found
 
@@ -88,7 +95,9 @@ def _contents(messages: Sequence[Message], whole: str, write: Write) -> dict[int
     return found
 
 
-def _between(messages: Sequence[Message], index: int, whole: str, contents: dict[int, Place], write: Write) -> Place:
+def _between(
+    messages: Sequence[Message], index: int, whole: str, contents: dict[int, Place], write: Write, special: re.Pattern[str]
+) -> Place:
     """Where an answer stands by where its content does, and those before and behind it."""
     if index not in contents:
         raise UnreadableError(UNTOLD, f"turn {index + 1} begins in another way than when it is asked for")
@@ -98,11 +107,12 @@ def _between(messages: Sequence[Message], index: int, whole: str, contents: dict
     mark = next(_marks(whole))
     opening = _behind(messages[:index], mark, write, opened=True)
     ending = _behind(messages[: index + 1], mark, write).rstrip()
-    if not (begin <= low and whole[begin:low].startswith(opening)):
-        raise UnreadableError(UNTOLD, f"turn {index + 1} begins in another way than when it is asked for")
-    if not (high <= follows and whole[high:follows].startswith(ending)):
-        raise UnreadableError(UNTOLD, f"turn {index + 1} ends in another way than when it is the last")
-    return begin + len(opening), high + len(ending)
+    shared = _shared(whole[high:follows], ending)
+    if shared != ending:
+        shared = shared[: max((found.end() for found in special.finditer(shared)), default=0)]
+        if not shared:
+            raise UnreadableError(UNTOLD, f"turn {index + 1} ends in another way than when it is the last")
+    return begin + len(opening) if whole[begin:low].startswith(opening) else low, high + len(shared)
 
 
 def _behind(messages: Sequence[Message], mark: str, write: Write, *, opened: bool = False) -> str:
@@ -111,6 +121,12 @@ def _behind(messages: Sequence[Message], mark: str, write: Write, *, opened: boo
     if written.count(mark) != 1:
         raise UnreadableError(UNTOLD, f"it leaves out or repeats turn {len(messages)}")
     return written.partition(mark)[2]
+
+
+def _shared(one: str, other: str) -> str:
+    """How both begin."""
+    differing = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return one[: next(differing, min(len(one), len(other)))]
 
 
 def _marks(whole: str) -> Iterator[str]:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from ropewalk.core.errors import InputError
 from ropewalk.data.answers import answers
 from ropewalk.data.chat_template import ChatTemplate, chosen, writes_date
-from ropewalk.data.reading.records import Content, Message, UnreadableError
+from ropewalk.data.reading.records import UNWRITTEN, Content, Message, UnreadableError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,6 +108,7 @@ class Encoder:
         if messages[0].role == "assistant":
             raise UnreadableError("begins with an answer", broken=False)
         whole, ranges = self._ranges(messages)
+        _check_written(messages, whole)
         taken = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids = np.asarray(taken["input_ids"], dtype=np.int64)
         begins = _begins(np.asarray(taken["offset_mapping"], dtype=np.int64).reshape(-1, 2))
@@ -126,7 +127,7 @@ class Encoder:
             whole, found = self.template.marks(messages)
         else:
             whole = self.written(messages)
-            found = answers(messages, whole, self.template.written)
+            found = answers(messages, whole, self.template.written, self._special)
         if every:
             return whole, found
         if len(found) != len(turns):
@@ -183,6 +184,17 @@ class Encoder:
             if found is not None and found < getattr(self.tokenizer, "vocab_size", found + 1):
                 return int(found)
         return 0
+
+
+def _check_written(messages: Sequence[Message], whole: str) -> None:
+    """Raises `UnreadableError` for a turn that the template does not write, as one for pictures does with texts.
+
+    Its last word is looked for: what stands before that may be thoughts, which are taken out on purpose.
+    """
+    for number, message in enumerate(messages, start=1):
+        words = message.content.rsplit(maxsplit=1)
+        if words and message.role != "tool" and words[-1] not in whole:
+            raise UnreadableError(UNWRITTEN, f"turn {number}, of the {message.role}")
 
 
 def _begins(offsets: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -57,6 +57,10 @@ IN_QUESTION = (
 """The system prompt stands in the last question, and an answer has no opening of its own."""
 ENDS_OTHERWISE = CHATML.replace("<|im_end|>", "{{ '<s>' if loop.last and message.role == 'assistant' else '<|im_end|>' }}")
 OPENS_OTHERWISE = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+ENDS_TWICE = CHATML.replace("{% if add_gen", "{% if not add_generation_prompt %}<s>{% endif %}{% if add_gen")
+"""One more mark behind the last turn alone."""
+OPENS_THOUGHTFUL = THOUGHTFUL.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+DEAF = CHATML.replace("{{ message.content }}", "{% if message.role != 'user' %}{{ message.content }}{% endif %}")
 TWICE = CHATML.replace("{{ message.content }}", "{{ message.content }}{{ '' if loop.last else message.content }}")
 TODAY = "<|im_start|>system\nToday is {{ strftime_now('%d %B %Y') }}.<|im_end|>\n" + CHATML
 

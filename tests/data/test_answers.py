@@ -3,7 +3,18 @@
 import re
 
 import pytest
-from chat import ENDS_OTHERWISE, FORGETFUL, IN_QUESTION, OPENS_OTHERWISE, THOUGHTFUL, TWICE, chat_tokenizer
+from chat import (
+    DEAF,
+    ENDS_OTHERWISE,
+    ENDS_TWICE,
+    FORGETFUL,
+    IN_QUESTION,
+    OPENS_OTHERWISE,
+    OPENS_THOUGHTFUL,
+    THOUGHTFUL,
+    TWICE,
+    chat_tokenizer,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +98,23 @@ def test_a_system_prompt_may_stand_in_the_last_question() -> None:
     assert learned(IN_QUESTION, messages[1:]) == [" ab<|im_end|>", " [/ask] c<|im_end|>"]
 
 
+def test_an_answer_that_does_not_begin_with_the_opening_begins_with_its_words() -> None:
+    """The opening ends inside the thoughts, which only the last answer has; its two line breaks are one token."""
+    messages = conversation("q", "ab", "r", "c", "s", "d")
+    assert learned(OPENS_THOUGHTFUL, messages) == ["ab<|im_end|>", "c<|im_end|>", "</think>\n\nd<|im_end|>"]
+
+
+def test_an_answer_ends_with_the_special_tokens_that_the_last_one_begins_to_end_with() -> None:
+    messages = conversation("q", "ab", "r", "c")
+    assert learned(ENDS_TWICE, messages) == ["ab<|im_end|>", "c<|im_end|>\n<s>"]
+
+
+def test_a_turn_that_the_template_leaves_out_is_not_learned_without() -> None:
+    with pytest.raises(UnreadableError, match="the chat template leaves out a turn") as caught:
+        Encoder(tokenizer=chat_tokenizer(DEAF)).encode(conversation("why", "so"))
+    assert caught.value.detail == "turn 1, of the user"
+
+
 def test_an_answer_that_is_not_to_be_learned_is_told_from_the_others() -> None:
     first, bad, *rest = conversation("q", "bad", "r", "good", "s", "better")
     messages = (first, Message(role="assistant", content=bad.content, learned=False), *rest)
@@ -120,7 +148,7 @@ def test_every_answer_is_found_behind_any_question(pairs: list[tuple[str, str]],
         (FORGETFUL, "abcd", "it leaves out or repeats a turn"),
         (TWICE, "abcd", "it leaves out or repeats a turn"),
         (ENDS_OTHERWISE, "abcd", "turn 2 ends in another way than when it is the last"),
-        (OPENS_OTHERWISE, "abcd", "turn 2 begins in another way than when it is asked for"),
+        (OPENS_OTHERWISE, "abcd", "turn 4 begins in another way than when it is asked for"),
         (OPENS_OTHERWISE, "ab", "turn 2 begins in another way than when it is asked for"),
         (THOUGHTFUL, ("a", "<think>hm</think>\n\nb", "c", "d"), "it writes turn 2 in another way than other words"),
         (THOUGHTFUL.replace("{{ said }}", "{{ said | upper }}"), "abcd", "it writes turn 1 in another way than other words"),

@@ -25,8 +25,10 @@ class Message:
 
 UNTOLD = "the chat template does not show where answers begin and end"
 REFUSED = "refused by the chat template"
+UNWRITTEN = "the chat template leaves out a turn"
 MENDS = {
     UNTOLD: "give one with {% generation %} marks around the answers by --chat-template FILE, mend the records",
+    UNWRITTEN: "give one that writes such conversations by --chat-template FILE, mend the records",
     REFUSED: "give one that writes such conversations by --chat-template FILE, mend the records",
 }
 """What to do about conversations that only a chat template makes broken."""
