@@ -305,7 +305,7 @@ def test_a_text_that_cannot_be_used(command: Command, tiny_checkpoint: Path, giv
     ("verb", "flags", "words"),
     [
         ("compare", ["--seed", "-1"], ["a seed lies between 0 and", "got -1"]),
-        ("compare", ["--seed", "1e3"], ["invalid int value: '1e3'"]),
+        ("compare", ["--seed", "1e3"], ["--seed is a whole number, got '1e3'"]),
         ("compare", ["--depths", "0"], ["the number of depths lies between 1 and", "got 0"]),
         ("compare", ["--depths", "400", "--lengths", "4k"], ["4096 tokens leave no room for 400 needles"]),
         ("compare", ["--depths", "1000000000"], ["the number of depths lies between"]),

@@ -74,10 +74,10 @@ def _prompts(folder: Path, *, only_texts: bool, chain: bool) -> str:
         return f"prompt_loss does nothing to {folder}, which holds texts, of which every token is learned"
     if only_texts:
         raise InputError(
-            f"{folder} holds only texts, of which every token is learned, so --prompt-loss does nothing; leave it out, or a "
-            "preset's line prompt_loss"
+            f"{folder} holds only texts, of which every token is learned, so --prompt-loss does nothing; leave it out, or "
+            "take the line prompt_loss out of the preset"
         )
     raise InputError(
-        f"{folder} is prepared already, and without prompt_loss; leave --prompt-loss out, or a preset's line prompt_loss, "
-        "or prepare the conversations anew with ropewalk data --prompt-loss"
+        f"{folder} is prepared already, and without prompt_loss; leave --prompt-loss out, take the line prompt_loss out "
+        "of the preset, or prepare the conversations anew with ropewalk data --prompt-loss"
     )

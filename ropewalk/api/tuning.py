@@ -9,7 +9,7 @@ from ropewalk.api.checkpoints import need
 from ropewalk.api.training_chain import run_chain
 from ropewalk.api.training_request import known_settings
 from ropewalk.api.training_run import Beside, run_one
-from ropewalk.core.errors import InputError, near
+from ropewalk.core.errors import InputError, TextError, near
 from ropewalk.core.geometry import Lineage
 from ropewalk.core.method import Method
 from ropewalk.core.output import check_apart
@@ -75,7 +75,10 @@ def merge(source: str | Path, out: str | Path, *, force: bool = False, dtype: st
     final = check_out(out, force=force, sources=[source])
     checkpoint = folder.open_checkpoint(source)
     if not checkpoint.is_own_adapter:
-        raise InputError(f"{source} is a {checkpoint.kind}, and only an adapter folder that ropewalk tune wrote is merged")
+        whole = "; its weights are whole already" if checkpoint.kind == "folder" else ""
+        raise InputError(
+            f"{source} is a {checkpoint.kind}, and only an adapter folder that ropewalk tune wrote is merged{whole}"
+        )
     folder.check_mergeable(checkpoint)
     # Where the base's weights are links by path, the adapter is lost with the folder that they lead to.
     check_apart(out, [folder.base_of(checkpoint).path])
@@ -117,6 +120,13 @@ def presets_told() -> str:
     return told()
 
 
+def recipes() -> list[dict[str, str]]:
+    """Every recipe: its name, what of a model it trains, and what it leaves."""
+    from ropewalk.tune.recipe_words import RECIPES_TOLD
+
+    return [{"name": name, "trains": trains, "leaves": leaves} for name, (trains, leaves) in RECIPES_TOLD.items()]
+
+
 def settings_of() -> tuple[str, ...]:
     """Names of the settings that `tune` takes beside its own arguments."""
     need("tune", "torch", "transformers", "accelerate", "safetensors")
@@ -126,13 +136,21 @@ def settings_of() -> tuple[str, ...]:
 def held_out(text: Sequence[str | Path], source: str | Path, longest: int) -> Any:
     """A scorer: the mean NLL in nats of the first tokens of held-out texts, never holding their logits.
 
-    Raises `TextError` for a text that is shorter than `longest` tokens.
+    Raises `TextError` for a text that is shorter than `longest` tokens, and for files of records: read as one text they
+    would be scored with all their syntax.
     """
     from ropewalk.data.documents import read_documents
+    from ropewalk.data.reading.files import RECORDS
     from ropewalk.hosts import folder, live
 
+    for path in text:
+        if Path(path).suffix.lower() in (*RECORDS, ".csv", ".tsv"):
+            raise TextError(
+                f"{path} holds records, and --validate scores plain texts from their first token on; write the text of some "
+                "records to .txt files, one document each, and give those"
+            )
     tokenizer = live.load_tokenizer(folder.open_checkpoint(source).path)
-    documents = read_documents(list(text), tokenizer, longest)
+    documents = read_documents(list(text), tokenizer, longest, option="--validate-lengths")
 
     def scorer(model: Any, length: int) -> float:
         import torch

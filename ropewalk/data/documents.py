@@ -68,8 +68,8 @@ def _first_id(tokenizer: Any) -> int:
     return ids[0] if len(ids) > 1 else -1
 
 
-def read_documents(paths: Sequence[str | Path], tokenizer: Any, length: int) -> list[Document]:
-    """The documents of a run, each of at least `length` tokens and each under a name of its own.
+def read_documents(paths: Sequence[str | Path], tokenizer: Any, length: int, *, option: str = "--length") -> list[Document]:
+    """The documents of a run, each of at least `length` tokens, which `option` says, and each under a name of its own.
 
     Raises `TextError`: unreadable, too short (with the tokens it has), the same text twice.
     """
@@ -81,7 +81,7 @@ def read_documents(paths: Sequence[str | Path], tokenizer: Any, length: int) -> 
         if document.num_tokens < length:
             raise TextError(
                 f"the text {path} has {document.num_tokens} tokens, expected at least {length}; "
-                "give a longer text or a smaller --length"
+                f"give a longer text or a smaller {option}"
             )
         if any(document.sha256 == other.sha256 for other in documents):
             raise TextError(f"the text {path} is given twice; each document counts once")

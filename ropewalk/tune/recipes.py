@@ -83,7 +83,10 @@ def refuse(recipe: str) -> None:
     if recipe != "qlora":
         return
     if not torch.cuda.is_available():
-        raise InputError("the recipe qlora holds the base in 4 bits on a CUDA device and there is none; say --recipe lora")
+        raise InputError(
+            "the recipe qlora holds the base in 4 bits on a CUDA device and there is none; say --recipe longlora, which "
+            "trains the same on a base that is not rounded"
+        )
     if find_spec("bitsandbytes") is None:
         raise InputError("the recipe qlora needs bitsandbytes, which is not installed; pip install bitsandbytes")
 

@@ -36,6 +36,7 @@ from ropewalk.tune.processes import Processes
 from ropewalk.tune.recipes import dress, num_trained
 from ropewalk.tune.settings import Settings
 from ropewalk.tune.text_part import num_unseen
+from ropewalk.tune.ticker import Ticker
 from ropewalk.tune.trainer import Tuner
 
 LOG = "log.jsonl"
@@ -166,19 +167,23 @@ class Job:
 
         def log(told: dict[str, Any]) -> None:
             run.append(LOG, [told])
-            shown.at(told["step"] / settings.steps)
+            ticker.tell(told)
 
         args = arguments(
             settings, run.path / TRAINER, device=self.device.type, bfloat16=self.bfloat16, extra=self.extra,
             validate_every=None if self.scorer is None else self.validate_every,
         )  # fmt: skip
         rows = RunRows(settings, self.streams, processes=args.world_size)
+        metric = getattr(self.scorer, "metric", "loss")
+        ticker = Ticker(settings, shown, metric=metric, num_processes=args.world_size)
         tuner = Tuner(
             learner, args, rows, states=states, log=log, validate=self._validate(),
-            metric=getattr(self.scorer, "metric", "loss"), callbacks=[attention, *self.callbacks],
+            metric=metric, callbacks=[attention, *self.callbacks],
         )  # fmt: skip
         with accumulation_in_order():
-            return tuner.go()
+            step = tuner.go()
+        ticker.end()
+        return step
 
     def _validate(self) -> Callable[[nn.Module, int], dict[str, float]] | None:
         scorer = self.scorer

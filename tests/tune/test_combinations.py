@@ -10,7 +10,8 @@ from ropewalk.core.errors import InputError
 from ropewalk.core.method import find
 from ropewalk.core.plan import parse_length
 from ropewalk.tune.combinations import OPTIONS, RULES, check, table
-from ropewalk.tune.presets import KEYS, names, over, read, told
+from ropewalk.tune.preset_lines import KEYS
+from ropewalk.tune.presets import names, over, read, told
 from ropewalk.tune.settings import ATTENTIONS, POSITIONS, RECIPES, Settings, Stage
 
 

@@ -121,7 +121,7 @@ WRONG = {
     ),
     "a curriculum of no steps": (("--data", "TEXTS", "--length", "256", "--method", "pi", "--curriculum", "64:0"), "steps"),
     "data twice for one run": (
-        ("--data", "TEXTS", "--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "pi"), "2 times for 1 runs",
+        ("--data", "TEXTS", "--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "pi"), "2 times for 1 run;",
     ),
     "data of another encoding": (("--data", "LATIN", "--length", "256", "--steps", "1", "--method", "pi"), "latin.txt"),
     "an unknown method": (("--data", "TEXTS", "--length", "256", "--steps", "1", "--method", "jarn"), "yarn"),

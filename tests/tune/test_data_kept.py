@@ -95,7 +95,7 @@ def test_rows_that_positions_leave_out_and_epochs_are_said(tied: Path, tmp_path:
     assert said.code == 0, said.err
     [line] = [line for line in said.err.splitlines() if line.startswith("rows of 64 tokens: 1 (")]
     assert "pose leaves them out" in line
-    assert line.endswith("8 steps read 8, 8 epochs")
+    assert line.endswith("8 steps read 8 rows, 8 epochs")
 
 
 def test_a_prepared_folder_without_long_documents_is_refused(tied: Path, tmp_path: Path, command: Command) -> None:
@@ -140,7 +140,8 @@ def test_a_preset_goes_with_a_prepared_folder(
     # The same is no contradiction; other answers than the folder's are one.
     assert command(*line, tmp_path / "out3", "--data", with_prompts, "--prompt-loss").code == 0
     of_texts = command(*line, tmp_path / "out4", "--data", prepared, "--prompt-loss")
-    assert of_texts.refused("holds only texts, of which every token is learned", "a preset's line prompt_loss")
+    words = ("holds only texts, of which every token is learned", "take the line prompt_loss out of the preset")
+    assert of_texts.refused(*words)
     assert command(*line, tmp_path / "out4", "--data", prepared, "--field", "body").refused("prepared already", "field body")
 
 
@@ -193,7 +194,7 @@ def test_too_few_tokens_are_told_in_options_of_tune(tied: Path, tmp_path: Path, 
 def test_prompts_that_texts_do_not_have_are_not_learned(tied: Path, books: Path, tmp_path: Path, command: Command) -> None:
     before = snapshot(tmp_path)
     line = ("tune", tied, *SMALL, "--data", books, "--prompt-loss", "--out", tmp_path / "out")
-    assert command(*line).refused("there are only texts", "a preset's line prompt_loss")
+    assert command(*line).refused("there are only texts", "take the line prompt_loss out of the preset")
     assert snapshot(tmp_path) == before
 
 

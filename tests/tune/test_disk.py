@@ -57,7 +57,7 @@ def test_a_disk_that_will_be_full_is_said_before_a_folder_is_made(
     assert not list(tmp_path.iterdir())
     # Two runs: the first one's checkpoint stays while the second writes.
     free[0] = peak
-    with pytest.raises(MachineError, match="checkpoints of 1 runs before the last"):
+    with pytest.raises(MachineError, match="checkpoints of 1 run before the last"):
         tune(tmp_path / "out", runs=[{}, {"length": 512}], **SMALL)
     assert not list(tmp_path.iterdir())
     tune(tmp_path / "out", **SMALL)

@@ -10,39 +10,77 @@ from command import Command
 from small import Tune
 
 from ropewalk.api.training_request import request
+from ropewalk.cli import make_parser, verbs
 from ropewalk.cli.longest import needs
 from ropewalk.core.errors import InputError
 from ropewalk.hosts.watched import Watched
-from ropewalk.tune import presets
+from ropewalk.tune import preset_lines, presets
 from ropewalk.tune.longest import Search
 from ropewalk.tune.settings import Settings, Stage
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "form", "got", "meant"),
     [
-        ('learning_rate = "2e-5"', "a number"),
-        ('weight_decay = "0"', "a number"),
-        ("steps = 4.5", "a whole number"),
-        ("steps = true", "a whole number"),
-        ("curriculum = 5", "a text in quotes"),
-        ("method = 5", "a text in quotes"),
-        ("data = 5", "a path in quotes"),
-        ("data = [5]", "a path in quotes"),
-        ('merge = "no"', "true or false"),
-        ('allow_short = "false"', "true or false"),
-        ("length = 1.5", "a number of tokens"),
+        ('learning_rate = "2e-5"', "a number", "text ('2e-5')", "learning_rate = 2e-5"),
+        ('weight_decay = "little"', "a number", "text ('little')", "weight_decay = 0.1"),
+        ('steps = "3"', "a whole number", "text ('3')", "steps = 3"),
+        ("steps = 400.0", "a whole number", "a number (400.0)", "steps = 400"),
+        ("steps = 4.5", "a whole number", "a number (4.5)", "steps = 8"),
+        ("steps = true", "a whole number", "true or false (True)", "steps = 8"),
+        ("steps = 2026-01-01", "a whole number", "a date or a time", "steps = 8"),
+        ("curriculum = 5", "a text in quotes", "a whole number (5)", 'curriculum = "5"'),
+        ("method = true", "a text in quotes", "true or false (True)", 'method = "..."'),
+        ("data = 5", "a path in quotes, or a list of them", "a whole number (5)", 'data = "books"'),
+        ("data = [5]", "a path in quotes, or a list of them", "a list ([5])", 'data = "books"'),
+        ('merge = "no"', "true or false", "text ('no')", "merge = true"),
+        ('allow_short = "false"', "true or false", "text ('false')", "allow_short = false"),
+        ("length = 1.5", 'a number of tokens or a text such as "16k"', "a number (1.5)", 'length = "16k"'),
     ],
 )
-def test_a_preset_says_values_of_the_type_that_they_are_of(line: str, words: str, tmp_path: Path) -> None:
+def test_a_value_of_another_type_is_told_with_what_to_write(
+    line: str, form: str, got: str, meant: str, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(line + "\n")
-    with pytest.raises(InputError, match=f"says {line.split()[0]} = .*which is {words}"):
+    with pytest.raises(InputError) as caught:
         presets.read(str(path))
+    key = line.split()[0]
+    assert f"mine.toml is wrong: {key} is {form}, got {got}" in str(caught.value)
+    assert str(caught.value).endswith(f"; write {meant}")
+    # What is proposed is taken, but for the place of a text.
+    path.write_text(meant + "\n")
+    assert presets.read(str(path)).runs[0].keys() == {key}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('validate = "held-out.txt"', "says 'validate', which no file says; say it on the command line, --validate FILE"),
+        ('out = "tuned"', "say it on the command line, --out DIR"),
+        ("validate_every = 5", "say it on the command line, --validate-every N"),
+        ("resume = true", "say it on the command line, --resume"),
+        ("lr = 1e-5", "says 'lr', which tune does not take; lr is learning_rate here"),
+        ('output_dir = "tuned"', "output_dir is out here"),
+        ("bf16 = true", "bf16 is dtype bfloat16 here"),
+    ],
+)
+def test_a_preset_s_unknown_word_is_answered_with_its_place(line: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(line + "\n")
+    with pytest.raises(InputError) as caught:
+        presets.read(str(path))
+    assert str(caught.value).endswith(words)
+
+
+def test_what_a_command_says_is_an_option_of_it_and_no_key_of_a_file() -> None:
+    options = {name.removeprefix("--").replace("-", "_") for name in verbs(make_parser())["tune"].options()}
+    assert options == {*preset_lines.KEYS, *preset_lines.OF_A_COMMAND, "help"}
+    assert not set(preset_lines.KEYS) & set(preset_lines.OF_A_COMMAND)
 
 
 def test_every_key_of_a_preset_has_a_form() -> None:
-    assert set(presets.KEYS) <= set(presets.FORMS)
+    assert set(preset_lines.KEYS) <= set(preset_lines.FORMS)
 
 
 @pytest.mark.parametrize(
