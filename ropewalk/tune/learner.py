@@ -72,7 +72,8 @@ def _check_one_document(labels: Tensor, document_ids: Tensor) -> None:
 def head_form(model: Any) -> HeadForm:
     """What the head of a model does beside its product. Raises `UnsupportedError` for a model without a known head."""
     body, head = model.get_decoder(), model.get_output_embeddings()
-    if body is None or head is None or body is model:
+    # What ModernBERT calls its decoder is the last layer of its head.
+    if body is None or head is None or body is model or body is head:
         raise UnsupportedError(f"{type(model).__name__} has no decoder and output head that can be run apart")
     text = model.config.get_text_config()
     multiplier = 1.0

@@ -14,6 +14,7 @@ from small import Tune
 from streams import Counting
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     Gemma3Config,
@@ -23,6 +24,7 @@ from transformers import (
 
 import ropewalk
 from ropewalk.api.tuning import merge
+from ropewalk.core.errors import UnsupportedError
 from ropewalk.tune.batches import collate
 from ropewalk.tune.learner import Learner
 from ropewalk.tune.recipes import attention_modules, dress, whole_modules
@@ -90,6 +92,14 @@ def test_a_model_that_reads_text_alone_has_the_names_it_always_had(tied: Path) -
 def test_fused_layers_are_found_beside_a_tower_with_other_names() -> None:
     """The tower's q_proj, k_proj, v_proj and the text's o_proj make a whole set of names that nothing has."""
     assert attention_modules(phi4()) == ["qkv_proj", "o_proj"]
+
+
+def test_a_head_that_passes_for_the_decoder_is_refused_by_name() -> None:
+    config = AutoConfig.for_model(
+        "modernbert-decoder", **{**SHAPE, "num_hidden_layers": 3}, cls_token_id=0, sep_token_id=1
+    )  # fmt: skip
+    with pytest.raises(UnsupportedError, match="ModernBertDecoderForCausalLM has no decoder and output head"):
+        Learner(AutoModelForCausalLM.from_config(config))
 
 
 class Stop(TrainerCallback):
