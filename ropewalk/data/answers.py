@@ -5,14 +5,13 @@ that is the last. Most templates write turns one after another: then the convers
 end are how the whole one begins, and their lengths say where it stands.
 
 Templates that write the last turn, or the last question, in a way of its own break that (an empty block of thoughts in the
-last answer alone, as Qwen3 does; the system prompt in the last question, as Mistral does). Of these the whole conversation
-is the only truth. It is written once more with a mark in the place of each turn; what stands between the marks are the
-template's own words, and with the turns put back, each as it stands or with space cut from its edges, they must be the
-whole again, to the last character. So it is known where each turn stands. An earlier answer begins behind the opening, or
-where its own words do if something else stands there (Qwen3.5 opens with thoughts that it writes for the last answer only).
-It ends with what a last answer ends with, or with the special tokens that come first in both (Phi-3 puts one more behind the
-last). Whatever does not come out so is refused, and so is a last answer that does not begin with the opening: no model is
-asked for one that does.
+last answer alone, as Qwen3 does; the system prompt in the last question). Of these the whole conversation is the only truth.
+It is written once more with a mark in the place of each turn; what stands between the marks are the template's own words,
+and with the turns put back, each as it stands or with space cut from its edges, they must be the whole again, to the last
+character. So it is known where each turn stands. An earlier answer begins behind the opening, or where its own words do if
+something else stands there (Qwen3.5 opens with thoughts that it writes for the last answer only). It ends with what a last
+answer ends with, or with the special tokens that come first in both (Phi-3 puts one more behind the last). Whatever does not
+come out so is refused, and so is a last answer that does not begin with the opening: no model is asked for such a one.
 
 Given up: turns of which the template writes only a part (thoughts taken out of earlier answers), and templates that end an
 earlier answer with another token than the last one (gpt-oss): nothing says what of it is the answer. Comparing with a

@@ -2,7 +2,7 @@
 
 Of several templates that a tokenizer has by name the one called `default` is used, as transformers does.
 
-Some templates write today's date (`strftime_now`: Llama 3.2, SmolLM3, gpt-oss), so that a run that goes on tomorrow would
+Some templates write today's date (`strftime_now`: Llama 3.2, gpt-oss), so that a run that goes on tomorrow would
 make other tokens. transformers hands them a clock that cannot be set. So a macro of the same name is put in front, with what
 one stated day is in each format that the template spells; it is plain Jinja, and hides the clock wherever it is asked.
 
