@@ -8,10 +8,13 @@ Given up: scores at steps before the last, whose parameters are gone; callbacks 
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from ropewalk.core.errors import MachineError
 from ropewalk.core.record import Card
 from ropewalk.core.run import Run, card_of
 
@@ -101,7 +104,22 @@ def _scores(run: Run, asked: "Request", beside: "Beside", lengths: list[int]) ->
     model: Any = live.load(run.path, dtype="float32", device=asked.device)[0]
     with torch.no_grad(), torch.autocast(asked.device.type, torch.bfloat16, enabled=asked.bfloat16):
         for length in lengths:
-            score = float(beside.scorer(model, length))
+            with _out_of_memory_is_told(length):
+                score = float(beside.scorer(model, length))
             found[str(length)] = score if math.isfinite(score) else None
             beside.progress.say(f"held-out score of the result at {length} tokens: {score:.4f}")
     return found
+
+
+@contextmanager
+def _out_of_memory_is_told(length: int) -> Iterator[None]:
+    from ropewalk.hosts.watched import out_of_memory
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MachineError(
+            f"out of memory while scoring the result at {length} tokens; the result is whole: give smaller lengths to validate"
+        ) from error

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small import Tune
 
+from ropewalk.core.errors import MachineError
 from ropewalk.core.progress import Progress
 
 
@@ -65,3 +66,15 @@ def test_a_score_that_is_not_finite_is_null(tune: Tune, tmp_path: Path) -> None:
     tune(tmp_path / "out")
     tune(tmp_path / "out", scorer=lambda model, length: float("inf"), validate_lengths=(32,), resume=True)
     assert validations(tmp_path / "out") == [(5, {"32": None})]
+
+
+def test_a_score_that_has_no_memory_leaves_the_result_as_it_is(tune: Tune, tmp_path: Path) -> None:
+    def large(model: Any, length: int) -> float:
+        raise MemoryError
+
+    out = tmp_path / "out"
+    tune(out)
+    with pytest.raises(MachineError, match="out of memory while scoring the result at 32 tokens; the result is whole"):
+        tune(out, scorer=large, validate_lengths=(32,), resume=True)
+    assert json.loads((out / "card.json").read_text())["status"] == "done"
+    assert validations(out) == []
