@@ -121,5 +121,6 @@ def _out_of_memory_is_told(length: int) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise MachineError(
-            f"out of memory while scoring the result at {length} tokens; the result is whole: give smaller lengths to validate"
+            f"out of memory while scoring the result at {length} tokens; the result is whole: give smaller "
+            "--validate-lengths"
         ) from error
