@@ -266,6 +266,8 @@ def _planned(
             notes = [] if known is None else [known.by_tune(tokens, made.options())]
     plan, start = plan_to_write(source, made, length=tokens, lineage=lineage, freeze=freeze)
     check_frozen(plan)
+    if freeze and made.plan(start, tokens).kind == "static":
+        notes = [*notes, f"freeze does nothing to {made.name}, whose numbers are the same for every text"]
     return plan, start, notes
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,12 @@ PROTOCOL_HELP = (
     "also disjoint, sliding-press, yarn-truncate, longppl, repeated-text, byod-sensitivity or sensitivity-by-distance; the "
     "last four take options, such as longppl:context=2048 (docs/likelihood.md); may be repeated"
 )
+
+OF_TASKS = {"depths": 11, "samples": 5, "mode": [], "scoring": "auto", "template": "raw", "stop_early": False}
+OF_A_SERVER = {"concurrency": 4, "timeout": 600.0}
+OF_SLIDING, OF_WINDOWS = {"stride": "256"}, {"window": None}
+OF_A_MAP = {"depths": 5, "haystacks": 1, "mode": [], "lengths": None}
+"""Defaults of options that do something only beside another."""
 
 
 def _add_running(parser: Any, *, out_required: bool = True) -> None:
@@ -62,8 +68,10 @@ def add_measure(verbs: Any) -> None:
         help="lengths of the tasks, such as 1k,2k,4k (default: a grid up to --length); a quarter "
         "and a half of the window are asked too",
     )
-    parser.add_argument("--depths", type=int, default=11, help="needles, evenly over the depth (default 11)")
-    parser.add_argument("--samples", type=int, default=5, help="haystacks of each task for each length (default 5)")
+    parser.add_argument("--depths", type=int, default=OF_TASKS["depths"], help="needles, evenly over the depth (default 11)")
+    parser.add_argument(
+        "--samples", type=int, default=OF_TASKS["samples"], help="haystacks of each task for each length (default 5)"
+    )
     parser.add_argument(
         "--mode", action="append", default=[], choices=["fixed", "grow", "single"],
         help="fixed: a haystack per length, all its needles asked (default); grow: one haystack, asked at every length as "
@@ -86,8 +94,15 @@ def add_measure(verbs: Any) -> None:
         "the folder with config and tokenizer of what it serves",
     )  # fmt: skip
     parser.add_argument("--served-model", metavar="NAME", help="which model of the server (default: the only one it serves)")
-    parser.add_argument("--concurrency", type=int, default=4, help="questions that a server is asked at once (default 4)")
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds a server has for an answer (default 600)")
+    parser.add_argument(
+        "--concurrency",
+        type=int,
+        default=OF_A_SERVER["concurrency"],
+        help="questions that a server is asked at once (default 4)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=OF_A_SERVER["timeout"], help="seconds a server has for an answer (default 600)"
+    )
     parser.add_argument(
         "--base-run", metavar="DIR",
         help="an earlier run of the untouched model with the same tasks: its short score is what a served model's effective "
@@ -96,7 +111,7 @@ def add_measure(verbs: Any) -> None:
     parser.add_argument("--method", help="put this method on; the untouched model is measured beside it")
     parser.add_argument("--protocol", action="append", default=[], metavar="P", help=PROTOCOL_HELP)
     parser.add_argument("--window", help="window of disjoint and sliding-press (default: the trained length)")
-    parser.add_argument("--stride", default="256", help="stride of sliding-press (default 256)")
+    parser.add_argument("--stride", default=OF_SLIDING["stride"], help="stride of sliding-press (default 256)")
     parser.add_argument("--control-tokens", default="0", help="tokens of the float32 control (default 0: none)")
     parser.set_defaults(verb=run_measure)
 
@@ -113,6 +128,11 @@ def run_measure(args: argparse.Namespace) -> int:
 
     if args.source is None or args.out is None:
         raise InputError("measure needs a SOURCE and --out DIR; see ropewalk measure --help")
+    sliding, windowed = "sliding-press" in args.protocol, {"sliding-press", "disjoint"} & {*args.protocol}
+    _check_idle(args, OF_TASKS, bool(args.tasks), "--tasks, and none are named; name some")
+    _check_idle(args, OF_A_SERVER, args.server is not None, "a server, and none is asked; give its address with --server")
+    _check_idle(args, OF_SLIDING, sliding, "--protocol sliding-press; name it")
+    _check_idle(args, OF_WINDOWS, bool(windowed), "the protocols disjoint and sliding-press; name one")
     conditions = [Threshold.parse(text) for text in args.fail_under]
     rows = measure(
         args.source,
@@ -155,6 +175,15 @@ def run_measure(args: argparse.Namespace) -> int:
     return _finish(rows, args, conditions)
 
 
+def _check_idle(args: argparse.Namespace, options: Mapping[str, Any], used: bool, what: str) -> None:
+    """Raises `InputError` for an option that was given and that nothing looks at; one at its default asks for nothing."""
+    from ropewalk.core.errors import InputError
+
+    for name, default in options.items():
+        if not used and getattr(args, name) != default:
+            raise InputError(f"--{name.replace('_', '-')} is of {what}, or leave it out")
+
+
 def list_tasks(args: argparse.Namespace) -> int:
     """`ropewalk measure SOURCE --tasks help`."""
     from ropewalk.api.maps import described_tasks
@@ -191,8 +220,8 @@ def add_compare(verbs: Any) -> None:
         help="lengths of the map, such as 4k,16k (default: half the trained length, --length); a "
         "quarter and a half of the window are asked too",
     )
-    parser.add_argument("--depths", type=int, default=5, help="needles, evenly over the depth (default 5)")
-    parser.add_argument("--haystacks", type=int, default=1, help="haystacks for each length (default 1)")
+    parser.add_argument("--depths", type=int, default=OF_A_MAP["depths"], help="needles, evenly over the depth (default 5)")
+    parser.add_argument("--haystacks", type=int, default=OF_A_MAP["haystacks"], help="haystacks for each length (default 1)")
     parser.add_argument(
         "--mode", action="append", default=[], choices=["fixed", "grow", "single"],
         help="all needles in one haystack (fixed, default), one haystack for all lengths, or one prompt for each needle; "
@@ -207,6 +236,7 @@ def run_compare(args: argparse.Namespace) -> int:
     from ropewalk.api.runs import compare
     from ropewalk.api.thresholds import Threshold
 
+    _check_idle(args, OF_A_MAP, args.retrieval != "off", "the retrieval map, which --retrieval off leaves out; draw it")
     conditions = [Threshold.parse(text) for text in args.fail_under]
     rows = compare(
         args.source,

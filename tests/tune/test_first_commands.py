@@ -154,6 +154,16 @@ def test_a_length_below_a_preset_s_rows_is_told_of_the_preset(
     assert command(*line, mine, "--curriculum", "8k:1").refused("a stage trains on rows of 8192 tokens")
 
 
+def test_freezing_a_plan_that_is_static_is_said(tied: Path, books: Path, tmp_path: Path, command: Command) -> None:
+    line = ("tune", tied, "--data", books, "--length", "256", "--window", "64", *SMALL, "--freeze", "--method")
+    said = command(*line, "yarn", "--out", tmp_path / "static")
+    assert (said.code, "freeze does nothing to yarn, whose numbers are the same for every text" in said.err) == (0, True), (
+        said.err
+    )
+    said = command(*line, "dynamic:ntk", "--out", tmp_path / "frozen")
+    assert (said.code, "freeze does nothing" in said.err) == (0, False), said.err
+
+
 def test_one_run_is_one(tied: Path, books: Path, tmp_path: Path, command: Command) -> None:
     said = command("tune", tied, "--data", books, "--data", books, "--length", "64", *SMALL, "--out", tmp_path / "out")
     assert said.refused("--data is given 2 times for 1 run; give it once for all")
