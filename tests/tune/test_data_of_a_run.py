@@ -139,7 +139,7 @@ def test_prompts_of_a_prepared_folder(
     data([chats], tokenizer=chatty, length=256, out=tmp_path / "answers", allow_short=True)
     asked = {"data_options": {"prompt_loss": True, "allow_short": True}, "steps": 1}
     with pytest.raises(
-        InputError, match=r"texts holds only texts, of which every token is learned.*; leave it out, or a preset"
+        InputError, match=r"texts holds only texts, of which every token is learned.*; leave it out, or take the line"
     ):
         tune(tmp_path / "out", data=tmp_path / "texts", **asked)
     with pytest.raises(InputError, match=r"answers is prepared already, and without prompt_loss; .* conversations anew"):
