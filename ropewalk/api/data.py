@@ -71,6 +71,8 @@ def data(
         end=end,
         special_tokens=special_tokens,
     )
+    if chat_template is not None and not any(source.has_prompts() for source in sources):
+        (progress or Progress()).say("a chat template does nothing to texts, and no conversation is among these sources")
     if resume and progress is None:
         # Whoever shows progress of its own, as tune does, says itself what it begins.
         say_beginning(check_out(out, force=force, resume=resume, verb="data"), progress)

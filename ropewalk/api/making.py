@@ -10,6 +10,7 @@ from ropewalk.api.data import TOKENIZING, chat_template_of, dataset_of, folders_
 from ropewalk.core.errors import InputError
 from ropewalk.core.output import check_kept, check_out, check_outside, say_beginning
 from ropewalk.core.plan import parse_length
+from ropewalk.core.plurals import counted
 from ropewalk.core.progress import Progress
 
 
@@ -93,8 +94,8 @@ def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
         found.append(f"{kind}: {said['kept']:,} of {said['tried']:,} kept{f'; dropped: {dropped}' if dropped else ''}")
     if card["num_kept"]:
         found.append(
-            f"{card['num_kept']:,} conversations of {card['shortest']:,} to {card['longest']:,} tokens; without its span "
-            f"each was read up to {card['asked']['reads']:,} tokens"
+            f"{counted(card['num_kept'], 'conversation')} of {card['shortest']:,} to {card['longest']:,} tokens; without "
+            f"its span each was read up to {card['asked']['reads']:,} tokens"
         )
     else:
         found.append("nothing was kept: the writer is too weak for these documents, or its replies are not as asked")

@@ -33,7 +33,7 @@ def check_fits(config: Any, settings: Any, device: Any, *, bfloat16: bool, optim
     if needed.total <= free:
         return
     fits = tokens_within(free, found, training, step=rows * 1024) // rows
-    instead = f"rows of {fits} tokens would fit" if fits else "even rows of 1024 tokens would not fit"
+    instead = f"rows of {fits} tokens would fit" if fits else f"even rows of {min(1024, window)} tokens would not fit"
     ways = [f"--window {fits}"] * bool(fits) + ["a smaller --batch-size"] * (rows > 1) + ["a recipe that trains less"]
     raise LengthError(
         f"{rows} x {window} tokens in a pass take at least {needed.total / GIGABYTE:.1f} GB ({needed.words()}), and "

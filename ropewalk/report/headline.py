@@ -7,7 +7,7 @@ from ropewalk.core.record import Measurement, Record
 from ropewalk.report.facts import Facts
 from ropewalk.report.short_tasks import short_text
 from ropewalk.report.terminal import effective_lines
-from ropewalk.report.words import MINUS, MISSING, basis, cut, interval, number, short_tokens, tokens
+from ropewalk.report.words import MINUS, MISSING, basis, counted, cut, interval, number, short_tokens, tokens
 
 WIDTH = 120
 """Columns of a terminal that the table may use."""
@@ -153,7 +153,7 @@ def _head(facts: Facts) -> list[str]:
 
 
 def _foot(facts: Facts) -> list[str]:
-    words = [f"NLL in nats per token, mean over {facts.num_documents} document(s)"]
+    words = [f"NLL in nats per token, mean over {counted(facts.num_documents, 'document')}"]
     if "crop" in facts.tokens:
         words.append("beyond: on the tokens that crop scored, the same for all")
     row = next(

@@ -164,6 +164,18 @@ def test_freezing_a_plan_that_is_static_is_said(tied: Path, books: Path, tmp_pat
     assert (said.code, "freeze does nothing" in said.err) == (0, False), said.err
 
 
+def test_a_chat_template_for_texts_alone_is_said(tied: Path, books: Path, tmp_path: Path, command: Command) -> None:
+    template, chats = tmp_path / "chat.jinja", tmp_path / "chats.jsonl"
+    template.write_text("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}")
+    turns = [{"role": "user", "content": "How many ships?"}, {"role": "assistant", "content": "Seventeen ships. " * 30}]
+    chats.write_text(f"{json.dumps({'messages': turns})}\n")
+    line = ("--tokenizer", tied, "--length", "64", "--allow-short", "--chat-template", template, "--out")
+    said = command("data", books, *line, tmp_path / "texts")
+    assert (said.code, "a chat template does nothing to texts" in said.err) == (0, True), said.err
+    said = command("data", books, chats, *line, tmp_path / "both")
+    assert (said.code, "a chat template does nothing" in said.err) == (0, False), said.err
+
+
 def test_one_run_is_one(tied: Path, books: Path, tmp_path: Path, command: Command) -> None:
     said = command("tune", tied, "--data", books, "--data", books, "--length", "64", *SMALL, "--out", tmp_path / "out")
     assert said.refused("--data is given 2 times for 1 run; give it once for all")
