@@ -8,11 +8,13 @@ Nothing heavy is imported until a verb needs it: planning and inspecting need ne
 
 # Four verbs share their name with a room. The rooms are imported first, so that the verbs are what `ropewalk.NAME` means;
 # inside the package, rooms are only ever reached by `from ropewalk.ROOM.FILE import ...`, which does not look here.
+# The verb `data` is `prepare` here: users reach into its room, as in `ropewalk.data.stream`, which a function would hide.
 import ropewalk.measure
 import ropewalk.methods
 import ropewalk.report
 import ropewalk.tune  # noqa: F401
 from ropewalk.api.checkpoints import apply, convert, extend, load, read_back
+from ropewalk.api.data import prepare
 from ropewalk.api.plans import geometry, methods, plan
 from ropewalk.api.runs import compare, measure, report
 from ropewalk.api.tuning import tune
@@ -37,6 +39,7 @@ __all__ = [
     "measure",
     "methods",
     "plan",
+    "prepare",
     "read_back",
     "report",
     "tune",

@@ -14,14 +14,16 @@ CONTRACT = (
     "verify",
 )  # fmt: skip
 """The functions of the contract that exist by now; `budget` comes with its issue."""
+VERBS = ("prepare",)
+"""What is there beside the contract: the verb `data`."""
 CLASSES = ("Frequencies", "Geometry", "Plan", "RopewalkError")
 
 
 def test_the_public_names_are_those_of_the_contract() -> None:
-    assert sorted(ropewalk.__all__) == sorted([*CONTRACT, *CLASSES])
+    assert sorted(ropewalk.__all__) == sorted([*CONTRACT, *VERBS, *CLASSES])
 
 
-@pytest.mark.parametrize("name", CONTRACT)
+@pytest.mark.parametrize("name", [*CONTRACT, *VERBS])
 def test_a_public_function_is_callable_and_says_what_it_does(name: str) -> None:
     function = getattr(ropewalk, name)
     assert callable(function)
@@ -40,6 +42,9 @@ def test_verbs_win_over_rooms_of_the_same_name() -> None:
     for name in ("methods", "measure", "report"):
         assert callable(getattr(ropewalk, name)), name
         assert f"ropewalk.{name}" in sys.modules
+    assert (
+        importlib.import_module("ropewalk.data.rows").make_row is ropewalk.data.rows.make_row
+    )  # users reach into this room
     from ropewalk.methods.yarn import Yarn
 
     assert ropewalk.methods()["yarn"] is Yarn

@@ -16,7 +16,7 @@ TOKENIZING = ("tokenizers", "transformers")
 """Packages whose version may change a token."""
 
 
-def data(
+def prepare(
     paths: Sequence[str | Path] = (), *, tokenizer: str | Path, length: int | str, out: str | Path,
     datasets: Sequence[str] = (), window: int | str | None = None, field: str | None = None, include: Sequence[str] = (),
     chat_template: str | Path | None = None, prompt_loss: bool = False, special_tokens: bool = False,
@@ -25,16 +25,16 @@ def data(
     min_beyond: float = 0.1, allow_short: bool = False, max_broken: int = 10, seed: int = 0,
     force: bool = False, resume: bool = False, progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """A folder of rows of `length` tokens from files, folders and data sets of the hub, each with `NAME=` before it
-    where it is to be called so; its card.
+    """The verb `data`: a folder of rows of `length` tokens from files, folders and data sets of the hub, each with `NAME=`
+    before it where it is to be called so; its card.
 
     `tokenizer` is the model's folder; `window` what the model reads before it is tuned (default: what its config says).
     Raises `InputError` and its kin for whatever is wrong with the input, `MachineError` where the disk is full.
     """
     need("hf", "torch", "transformers")
+    from ropewalk.data import preparation
     from ropewalk.data.assembly import Settings
     from ropewalk.data.mixing import Mix
-    from ropewalk.data.preparation import prepare
     from ropewalk.data.reading.files import check_options, open_files
     from ropewalk.data.reading.records import Source
     from ropewalk.data.tokens import Encoder
@@ -77,7 +77,12 @@ def data(
         # Whoever shows progress of its own, as tune does, says itself what it begins.
         say_beginning(check_out(out, force=force, resume=resume, verb="data"), progress)
     versions = {name: version for name, version in provenance.versions().items() if name in TOKENIZING}
-    return prepare(sources, encoder, settings, out, versions=versions, force=force, resume=resume, progress=progress)
+    how: dict[str, Any] = {"force": force, "resume": resume, "progress": progress}
+    return preparation.prepare(sources, encoder, settings, out, versions=versions, model=str(tokenizer), **how)
+
+
+data = prepare
+"""As the command line calls it."""
 
 
 def dataset_of(text: str, *, field: str | None = None) -> Any:

@@ -1,5 +1,6 @@
 """Prepared data in words, for a terminal: how long the documents are, what was taken, what was left out."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 from ropewalk.core.plurals import counted
 from ropewalk.data.histogram import BEYOND, table
 
+MANY_STEPS = 400
+"""As many as YaRN's authors made."""
+STRETCH = 4
+"""How many times the old window PoSE is shown to reach, where nobody has said it."""
 MANY_EPOCHS = 20
 """So often nothing is read to learn from it: the number of steps is of other data."""
 
@@ -33,7 +38,22 @@ def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
         f"{counted(cut, 'document')} {'is' if cut == 1 else 'are'} longer than a row and cut into several"
         + _unlearned(packed)
     )
-    return found + _spelled(card) + _left_out(sources, out)
+    return found + _spelled(card) + _left_out(sources, out) + [f"next, for example: {command(card, out)}"]
+
+
+def command(card: Mapping[str, Any], out: str | Path) -> str:
+    """A command that trains on the rows, about once: beyond the old window where they are longer, by PoSE where they are not
+    and a document fills one, else at the length that they have."""
+    length, window, packed = card["length"], card["window"], card["packed"]
+    steps = min(MANY_STEPS, packed["num_rows"] - packed.get("num_rows_without_labels", 0))
+    if length > window:
+        how = f"--length {length} --method yarn"
+    elif card["all"]["longest"] >= length:
+        how = f"--length {STRETCH * window} --method yarn --positions pose --window {length}"
+    else:
+        how = f"--length {length}"
+    model, folder = (shlex.quote(str(part)) for part in (card.get("model", "MODEL"), out))
+    return f"ropewalk tune {model} --data {folder} {how} --steps {steps} --out tuned"
 
 
 def taken(card: Mapping[str, Any], out: str | Path) -> list[str]:

@@ -103,4 +103,5 @@ def lines(card: Mapping[str, Any], out: str | Path) -> list[str]:
         found.append(
             f"left out, documents and files: {card['num_left_out']:,}, each named in {Path(out) / 'left_out.jsonl'}"
         )
-    return [*found, f"every reply with its verdict is in {Path(out) / 'drafts.jsonl'}"]
+    found.append(f"every reply with its verdict is in {Path(out) / 'drafts.jsonl'}")
+    return found + ([f"next: give {out} to ropewalk data, or to ropewalk tune as --data"] if card["num_kept"] else [])

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ropewalk.api.data import data as prepare
-from ropewalk.api.data import folders_read
+from ropewalk.api.data import folders_read, prepare
 from ropewalk.api.training_left import gone_on, names_of, settle_left, take_away, told_as
 from ropewalk.api.training_options import check_options, has_prompts, passed_over
 from ropewalk.api.training_tokens import check_folder, check_own

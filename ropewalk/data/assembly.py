@@ -19,7 +19,7 @@ from ropewalk.core.run import write_atomic
 from ropewalk.data.histogram import described, share_at_positions_beyond
 from ropewalk.data.mixing import SHORT_SHARE, Mix, choose
 from ropewalk.data.packing import Pieces, pack
-from ropewalk.data.reading.records import Source
+from ropewalk.data.reading.records import LeftOut, Source, nothing_left
 from ropewalk.data.shards import SHARD_TOKENS, Documents, Shard
 from ropewalk.data.stream import KEPT, SHARDS, have_labels
 from ropewalk.data.tokens import Encoder
@@ -78,8 +78,9 @@ def assembled(
     rows = [row for source in sources for row in (left.to_dict() for left in source.skipped)]
     rows += [row for shard in shards for row in shard.left_out]
     if not len(documents):
-        first = f"; the first that is left out is {rows[0]['file']}: {rows[0]['reason']}" if rows else ""
-        raise TextError(f"there is no document in {', '.join(names)}{first}")
+        raise TextError(
+            f"there is no document in {', '.join(names)}{nothing_left([LeftOut.from_dict(row) for row in rows])}"
+        )
     kept = choose(
         documents.lengths, documents.sources, names, short=settings.short, mix=settings.mix, seed=settings.seed,
         limit=settings.short_limit,

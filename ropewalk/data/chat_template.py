@@ -112,10 +112,17 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Templates refuse what they cannot write (two turns of the user in a row) in words of their own."""
-    from jinja2.exceptions import TemplateError
+    from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
     try:
         yield
+    except TemplateSyntaxError as error:
+        # No fault of any record. Lines are not counted: a day may have been put in front.
+        lines = (error.source or "").splitlines()[error.lineno - 1 :] or [""]
+        raise InputError(
+            f"the chat template is no Jinja ({error.message} In: {lines[0].strip()[:80]}); mend it, or give another with "
+            "--chat-template FILE"
+        ) from error
     except (TemplateError, TypeError, ValueError) as error:
         raise UnreadableError(REFUSED, str(error).partition("\n")[0][:120]) from error
 

@@ -39,9 +39,10 @@ LOOK = 1000
 
 def prepare(
     sources: Sequence[Source], encoder: Encoder, settings: Settings, out: str | Path, *,
-    versions: Mapping[str, str], force: bool = False, resume: bool = False, progress: Progress | None = None,
+    versions: Mapping[str, str], model: str | None = None, force: bool = False, resume: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Makes the folder `out`, or goes on with it; its card.
+    """Makes the folder `out`, or goes on with it; its card, which says whose tokenizer it is by the name `model`.
 
     Raises `InputError` for a mix that cannot be, too many broken records or sources that have changed; `TextError` for data
     that are too short; `OutputError`; `MachineError` where the disk is full.
@@ -66,7 +67,7 @@ def prepare(
     with _begun(folder, force=force, told=told) if known is None else full_disk_is_told(folder):
         field = next((name for source in sources if (name := getattr(source, "field", None))), None)
         card = {"verb": "data", "status": "running", "asked": asked, "prompt_loss": encoder.prompt_loss, "field": field}
-        card |= {"special_tokens": encoder.special_tokens}
+        card |= {"special_tokens": encoder.special_tokens, **({} if model is None else {"model": model})}
         # A run goes on as of the day on which it was begun.
         encoder = encoder.on((known or {}).get("date"))
         card |= {"date": encoder.date} if encoder.date else {}

@@ -86,7 +86,7 @@ def broken_of(shards: Sequence[Shard]) -> list[LeftOut]:
     found = next(rows, None)
     if found is None:
         return []
-    return [LeftOut(file=found["file"], number=found["line"], reason=found["reason"], detail=found["detail"], broken=True)]
+    return [LeftOut.from_dict(found)]
 
 
 class _Batch:

@@ -76,7 +76,7 @@ class Encoder:
         if isinstance(content, str):
             made = self._text(content, plain=bool(spelled) and not self.special_tokens)
         elif spelled and not self.special_tokens:
-            raise UnreadableError(f"holds the special token {spelled}", broken=False)
+            raise UnreadableError(f"holds the special token {spelled}", "--special-tokens reads it", broken=False)
         else:
             made = self._conversation(content)
         return replace(made, spelled=spelled)
@@ -103,6 +103,7 @@ class Encoder:
     def _conversation(self, messages: Sequence[Message]) -> Tokens:
         # Before anything is refused by it: a tokenizer without a template is not this conversation's fault.
         self.check(tuple(messages))
+        messages = [self._asked(message) for message in messages]
         if not self.prompt_loss and not any(message.role == "assistant" and message.learned for message in messages):
             raise UnreadableError("no answer to learn from", broken=False)
         if messages[0].role == "assistant":
@@ -116,6 +117,11 @@ class Encoder:
         for low, high in ranges:
             learned[(low <= begins) & (begins < high)] = not self.prompt_loss
         return Tokens(ids=ids, learned=learned)
+
+    def _asked(self, message: Message) -> Message:
+        """An earlier answer of a prompt as what it is: learned with prompts, and not without."""
+        mine = message.prompt and message.role == "assistant"
+        return replace(message, learned=message.learned and self.prompt_loss) if mine else message
 
     def _ranges(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
         """The written conversation, and [low, high) in it of the answers to learn; with `prompt_loss` of those not to."""

@@ -70,6 +70,21 @@ def test_conversations_are_learned_by_their_answers(command: Command, chat_model
         assert sum(int((row.labels != -100).sum()) for row in rows) == 8 * expected
 
 
+@pytest.mark.parametrize("field", [[], ["--field", "prompt"]], ids=str)
+def test_of_prompts_and_completions_the_completions_are_learned(
+    command: Command, chat_model: Path, tmp_path: Path, field: list[str]
+) -> None:
+    path = tmp_path / "pc.jsonl"
+    path.write_text(f"{json.dumps({'prompt': 'why?' * 9, 'completion': 'so.'})}\n" * 8)
+    said = command(
+        "data", path, "--tokenizer", chat_model, "--window", 32, "--length", 128, "--out", tmp_path / "out", *field
+    )
+    assert said.code == 0, said.err
+    stream = Stream.open(tmp_path / "out")
+    rows = [stream.row(index) for index in range(len(stream))]
+    assert sum(int((row.labels != -100).sum()) for row in rows) == 8 * (len("so.") + 1)
+
+
 def test_the_same_command_writes_the_same_bytes(
     command: Command, texts: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +130,10 @@ def test_the_same_command_writes_the_same_bytes(
         (["TEXTS", "--force", "--resume"], ["contradict each other"]),
         (["BROKEN"], ["11 broken records", "line 1: broken JSON", "--max-broken"]),
         (["CHAT"], ["no chat template", "--chat-template FILE"]),
+        (["rows.csv"], ["rows.csv is a table", "JSON lines or Parquet"]),
+        (["https://host/a.txt"], ["https://host/a.txt is an address", "download it and give the file"]),
+        (["few.jsonl"], ["few.jsonl line 1: no field that is known (it has ask, say; name", "as instruction and output"]),
+        (["pairs.jsonl"], ["pairs.jsonl line 1: a translation that nothing asks for", "'Translate from German to English"]),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(
@@ -125,6 +144,9 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     (tmp_path / "broken.jsonl").write_text("{\n" * 20)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "chat.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    (tmp_path / "rows.csv").write_text("text,n\nhello,1\n")
+    (tmp_path / "few.jsonl").write_text('{"ask": "a", "say": "b"}\n')
+    (tmp_path / "pairs.jsonl").write_text('{"translation": {"de": "warum?", "en": "why?"}}\n')
     (tmp_path / "lines.jsonl").write_text('{"text": "a line of text"}\n' * 3)
     places = {"TEXTS": str(texts), "BROKEN": "broken.jsonl", "CHAT": "chat.jsonl"}
     given = [places.get(option, option) for option in options]

@@ -347,6 +347,31 @@ def test_a_template_that_the_conversation_refuses_is_named_as_the_mend(tmp_path:
         chats(chat_tokenizer("{{ raise_exception('never') }}"), [tmp_path / "a.jsonl"], tmp_path / "out", max_broken=1)
 
 
+def test_a_few_broken_records_that_are_all_keep_their_line_and_cause(tmp_path: Path) -> None:
+    """Fewer than --max-broken stop nothing, and then there is nothing to learn from."""
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": " "}\n{"ask": "q", "say": "a"}\n')
+    words = (
+        r"no document in a\.jsonl; the first that is left out is .*a\.jsonl line 2: no field .* \(it has ask, say; name .*"
+    )
+    with pytest.raises(TextError, match=words + r"as instruction and output\); mend it, or hand in others"):
+        prepared([file], tmp_path / "out")
+    file.write_text(turns(("user", "q"), ("assistant", "a")) * 3)
+    with pytest.raises(TextError, match=r"line 1: refused by the chat template \(never\); give one that writes such conv"):
+        chats(chat_tokenizer("{{ raise_exception('never') }}"), [file], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("before", ["", "{{ strftime_now('%Y') }}\n"])
+def test_a_template_that_is_no_jinja_is_no_fault_of_the_records(tmp_path: Path, before: str) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(turns(("user", "q"), ("assistant", "a")))
+    words = r"the chat template is no Jinja \(.*'endfo'.* In: {% endfo %}a\); mend it, or give another with --chat-template"
+    with pytest.raises(InputError, match=words):
+        chats(chat_tokenizer(before + "{% for m in messages %}\n{% endfo %}a"), [file], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_conversations_of_many_turns_are_taken_though_only_the_last_answer_is_written_with_thoughts(tmp_path: Path) -> None:
     pair = (("user", "why?"), ("assistant", "so."))
     (tmp_path / "a.jsonl").write_text(turns(*pair, *pair, *pair) * 20)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ropewalk.core.errors import InputError, MachineError, TextError
 from ropewalk.data.documents import read_text
 from ropewalk.data.reading.files import open_files
-from ropewalk.data.reading.formats import recognise
+from ropewalk.data.reading.formats import MEND, recognise
 from ropewalk.data.reading.hub import HubSource, open_dataset
 from ropewalk.data.reading.records import LeftOut, Message, Record, UnreadableError
 from ropewalk.data.sources import read_records
@@ -46,6 +46,8 @@ def read(path: Path | str, **options: object) -> tuple[list[object], list[str]]:
         {"conversations": [{"from": "human", "value": "why?"}, {"from": "gpt", "value": "so."}], "id": 1},
         {"instruction": "why?", "input": "", "output": "so."},
         {"instruction": "why?", "output": "so."},
+        {"prompt": "why?", "completion": "so."},
+        {"question": "why?", "answer": "so.", "context": ""},
         {"conversations": '[{"from": "human", "value": "why?"}, {"from": "gpt", "value": "so."}]'},
         {"messages": ' [{"role": "user", "content": "why?"}, {"role": "assistant", "content": "so."}]'},
         {
@@ -65,6 +67,8 @@ def read(path: Path | str, **options: object) -> tuple[list[object], list[str]]:
         "sharegpt",
         "alpaca",
         "alpaca-no-input",
+        "trl",
+        "question",
         "sharegpt-json",
         "openai-json",
         "nothing",
@@ -94,6 +98,45 @@ def test_a_table_of_texts_and_conversations_is_read(tmp_path: Path) -> None:
     rows = [{"text": "a", "conversations": None}, {"text": None, "conversations": said}]
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet") == (["a", TURNS], [])
+
+
+def test_a_prompt_of_turns_is_asked_and_its_completion_learned() -> None:
+    """TRL's form of a conversation: what the assistant said before is part of what is asked."""
+    prompt = [{"role": "user", "content": "who?"}, {"role": "assistant", "content": "me."}]
+    prompt.append({"role": "user", "content": "why?"})
+    record = {"prompt": prompt, "completion": [{"role": "assistant", "content": "so."}]}
+    read = recognise(record)
+    assert [(turn.content, turn.prompt) for turn in read] == [  # type: ignore[union-attr]
+        ("who?", True), ("me.", True), ("why?", True), ("so.", False),
+    ]  # fmt: skip
+    system = Message(role="system", content="be brief")
+    assert recognise({**record, "system": "be brief"}) == (system, *read)
+
+
+@pytest.mark.parametrize("asked", ["instruction", "prompt", "question"])
+def test_who_names_the_question_of_a_pair_means_the_pair(asked: str) -> None:
+    answer = {"instruction": "output", "prompt": "completion", "question": "answer"}[asked]
+    assert recognise({asked: "why?", answer: "so."}, asked) == TURNS
+    assert recognise({asked: "why?", answer: "so."}, answer) == "so."
+    assert recognise({asked: "why?"}, asked) == "why?"
+
+
+def test_a_question_without_its_other_half_is_no_pair() -> None:
+    turns = [{"role": turn.role, "content": turn.content} for turn in TURNS]
+    assert recognise({"prompt": "why?", "messages": turns}) == TURNS
+    for record in ({"prompt": "why?", "chosen": "so."}, {"question": "why?"}):
+        with pytest.raises(UnreadableError, match="no field that is known") as caught:
+            recognise(record)
+        assert "write a question and its answer as instruction and output" in caught.value.detail
+
+
+@pytest.mark.parametrize("field", [None, "translation"])
+def test_a_translation_is_asked_for_in_no_words_of_ours(field: str | None) -> None:
+    with pytest.raises(UnreadableError, match="a translation that nothing asks for") as caught:
+        recognise({"translation": {"de": "warum?", "en": "why?"}}, field)
+    for words in ("it has de, en", "'Translate from German to English: ...', as instruction", "as output"):
+        assert words in caught.value.detail
+    assert caught.value.broken
 
 
 def test_an_instructions_input_stands_below_it() -> None:
@@ -138,7 +181,7 @@ def test_a_text_is_read_from_its_field() -> None:
     ("record", "field", "reason", "detail"),
     [
         ([1], None, "no object", "a list"),
-        ({"txet": "a"}, None, "no field that is known", "it has txet; say which with --field"),
+        ({"txet": "a"}, None, "no field that is known", "it has txet; name the one text with --field"),
         ({"text": "a", "messages": []}, None, "more than one field to read", "it has text, messages"),
         ({"text": "a"}, "body", "no field 'body'", "it has text"),
         ({"text": 3}, None, "field 'text' is neither text nor turns", "a number"),
@@ -151,6 +194,9 @@ def test_a_text_is_read_from_its_field() -> None:
         ({"messages": [{"role": "user", "content": None}]}, None, "a turn that is not text", "null"),
         ({"messages": [{"role": "user", "content": [{"text": 1}]}]}, None, "a turn that is not text", "a list"),
         ({"instruction": 1, "output": "a"}, None, "a field of an instruction is not text", "a number"),
+        ({"prompt": [], "completion": "a"}, None, "a field of a prompt is not text", "a list"),
+        ({"question": "a", "answer": {"text": ["b"]}}, None, "a field of a question is not text", "an object"),
+        ({}, None, "no field that is known", "it has none"),
         ({"instruction": "double it", "input": 0, "output": "0"}, None, "a field of an instruction is not text", "a number"),
         ({"conversations": "hello"}, None, "field 'conversations' holds no turns", "--field conversations"),
         ({"messages": '{"role": "user"}'}, None, "field 'messages' holds no turns", "no JSON list"),
@@ -181,6 +227,8 @@ ANSWER = {"role": "assistant", "content": "so."}
         ({"messages": [ANSWER], "history": [["a", "b"]]}, "a record with a history that is no pairs of texts before it"),
         ({"instruction": "a", "output": "b", "history": "c"}, "a record with a history that is no pairs of texts before it"),
         ({"instruction": "a", "output": "b", "tools": [1]}, "a record with tools"),
+        ({"question": "a", "answer": "b", "context": "c"}, "a question with its context beside it"),
+        ({"question": "a", "answer": "b", "choices": ["b", "c"]}, "a question with its context beside it"),
     ],
 )
 def test_a_whole_record_of_a_kind_that_is_not_read_is_left_out_and_not_broken(record: object, reason: str) -> None:
@@ -195,7 +243,7 @@ def test_a_broken_line_in_the_middle_is_named_with_its_number(tmp_path: Path) ->
     assert contents == ["one", "two"]
     assert left == [
         f"{path} line 2: broken JSON (Expecting value at character 10)",
-        f"{path} line 4: no field that is known (it has body; say which with --field)",
+        f"{path} line 4: no field that is known (it has body; {MEND})",
         f"{path} line 5: empty",
     ]
 
@@ -326,7 +374,7 @@ def test_only_what_is_included_is_read(tmp_path: Path) -> None:
     source = open_files(str(tmp_path), include=["*.py"])
     assert list(source.files) == ["a.py", "b/c.py"]
     assert [left.reason for left in source.skipped] == ["not asked for by --include"]
-    with pytest.raises(InputError, match=r"no file to read that fits --include \*\.rs \(3 are left out\)"):
+    with pytest.raises(InputError, match=r"no file to read that fits --include \*\.rs \(3 left out, the first is "):
         open_files(str(tmp_path), include=["*.rs"])
 
 
@@ -368,7 +416,7 @@ def test_parquet_is_read_by_rows(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no field 'body'; it has text, n"):
         list(open_files(str(path), field="body").check())
     parquet.write_table(arrow.table({"n": [1]}), path)
-    with pytest.raises(InputError, match="no field that is known, it has n; say which with --field"):
+    with pytest.raises(InputError, match="no field that is known, it has n; name the one text with --field"):
         list(source.check())
 
 
@@ -461,3 +509,36 @@ def test_whatever_a_file_holds_is_read_or_left_out(pieces: list[bytes], suffix: 
         else:
             assert str(one).startswith(str(path))
     assert [one for one in found if isinstance(one, LeftOut)] == [one for one in source.check() if isinstance(one, LeftOut)]
+
+
+def test_a_parquet_of_halves_has_no_field_that_is_known(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table({"prompt": ["why?"], "chosen": ["so."]}), path)
+    with pytest.raises(InputError, match="it has prompt, chosen; name the one text with --field, or write a question"):
+        list(open_files(str(path)).check())
+    parquet.write_table(arrow.table({"prompt": ["why?"], "completion": ["so."]}), path)
+    assert list(open_files(str(path)).check()) == []
+    assert read(path) == ([TURNS], [])
+
+
+def test_a_table_is_no_text(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.csv", "text,n", "hello,1")
+    with pytest.raises(InputError, match=r"a\.csv is a table, .*; write it as JSON lines or Parquet"):
+        open_files(str(tmp_path / "in" / "a.csv"))
+    with pytest.raises(InputError, match=r"has no file to read \(1 left out, the first is .*a\.csv: a table \(CSV\)\)"):
+        open_files(str(tmp_path / "in"))
+    write(tmp_path / "in" / "b.txt", "a text")
+    source = open_files(str(tmp_path / "in"))
+    assert (list(source.files), [left.reason for left in source.skipped]) == (["b.txt"], ["a table (CSV)"])
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1/a.jsonl", "hf://datasets/a/b", "s3://bucket/a"])
+@pytest.mark.parametrize("name", ["", "mine="])
+def test_an_address_is_refused_as_it_was_written(address: str, name: str) -> None:
+    pytest.importorskip("datasets")
+    for opened in (open_files, open_dataset):
+        with pytest.raises(InputError) as caught:
+            opened(name + address)
+        assert str(caught.value).startswith(f"{address} is an address, and only files here are read; download it")

@@ -1,6 +1,7 @@
 """What is learned of a conversation: the same tokens as masking the whole chat by offsets."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ropewalk.core.errors import InputError
+from ropewalk.data.reading.formats import recognise
 from ropewalk.data.reading.records import Message, UnreadableError
 from ropewalk.data.tokens import Encoder
 
@@ -95,6 +97,26 @@ def test_exactly_the_answers_are_learned_whatever_a_token_leaves_out(
     made = Encoder(tokenizer=tokenizer).encode(messages)
     pieces = [tokenizer.decode([index]) if learned else "|" for index, learned in zip(made.ids, made.learned, strict=True)]
     assert [piece for piece in re.split(r"(?:(?<!<)\|(?!>))+", "".join(pieces)) if piece] == [a + end for a in answers]
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKED])
+def test_an_earlier_answer_of_a_prompt_is_learned_with_prompts_alone(template: str) -> None:
+    prompt = [{"role": "user", "content": "one?"}, {"role": "assistant", "content": "two."}]
+    record = {"prompt": [*prompt, prompt[0]], "completion": [{"role": "assistant", "content": "four."}]}
+    messages = recognise(record)
+    made = Encoder(tokenizer=TOKENIZER, chat_template=template).encode(messages)
+    assert learned_text(made) == "four.<|im_end|>"
+    assert Encoder(tokenizer=TOKENIZER, chat_template=template, prompt_loss=True).encode(messages).learned.all()
+
+
+def test_a_template_that_writes_nothing_of_its_own_joins_a_pair() -> None:
+    """The one that the page on data shows."""
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    [template] = re.findall(r"```jinja\n(.*?)\n```", page.read_text(), flags=re.DOTALL)
+    messages = recognise({"prompt": "The sea is", "completion": " wide. "})
+    made = Encoder(tokenizer=TOKENIZER, chat_template=template).encode(messages)
+    assert TOKENIZER.decode(made.ids.tolist()) == "The sea is wide. <|im_end|>"
+    assert learned_text(made) == " wide. <|im_end|>"
 
 
 @pytest.mark.parametrize("template", [CHATML, MARKED])

@@ -4,13 +4,15 @@ A folder is read recursively in the order of its names, each file once. Hidden f
 of a file and what is no file are not read, and named; a folder inside that cannot be listed is an error. The ending says how
 a file is read: `.jsonl` and `.ndjson` by lines, `.json` as a list, `.parquet` by rows, anything else as one UTF-8 text.
 
-Given up: compressed files, guessing at encodings, and finding copies; of a file with several hard links one is read.
+Given up: compressed files, guessing at encodings, and finding copies; of a file with several hard links one is read. Tables
+as CSV: nothing says how one is quoted, and a lone quote makes one field of all rows that follow.
 """
 
 import fnmatch
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,11 @@ from ropewalk.data.reading.made import messages_of
 from ropewalk.data.reading.parquet import check_field, read_rows
 from ropewalk.data.reading.records import LeftOut, Record, UnreadableError
 
+TABLES = (".csv", ".tsv")
 LINES, COMPRESSED = (".jsonl", ".ndjson"), (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar")
 RECORDS = (*LINES, ".json", ".parquet")
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""With one slash as well: so a path writes two."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +94,7 @@ class FileSource:
 def open_files(text: str, *, field: str | None = None, include: Sequence[str] = ()) -> FileSource:
     """The source that `PATH` or `NAME=PATH` means. Raises `InputError` where it is missing or has nothing to read."""
     path = place_of(text)
+    check_no_address(text)
     label = text.partition("=")[0] if path != Path(text) else (path.name or path.absolute().name)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected a file or folder of texts, JSON lines, JSON or Parquet")
@@ -102,11 +108,26 @@ def open_files(text: str, *, field: str | None = None, include: Sequence[str] = 
     else:
         if _suffix(path.name) in COMPRESSED:
             raise InputError(f"{path} is compressed; unpack it first")
+        if _suffix(path.name) in TABLES:
+            raise InputError(
+                f"{path} is a table, and its commas and quotes would be learned as text; write it as JSON lines or Parquet"
+            )
         files, skipped, path = [path.name], [], path.parent
     if not files:
         tail = f" that fits --include {' '.join(include)}" if include else ""
-        raise InputError(f"{path} has no file to read{tail} ({len(skipped)} are left out); give another folder")
+        first = f"{len(skipped):,} left out, the first is {skipped[0]}" if skipped else "it is empty"
+        raise InputError(f"{path} has no file to read{tail} ({first}); give another folder")
     return FileSource(name=label, root=path, files=files, skipped=skipped, field=field, is_folder=is_folder)
+
+
+def check_no_address(text: str) -> None:
+    """Raises `InputError` for what lies elsewhere, with `NAME=` before it or without."""
+    address = next((part for part in (text, text.partition("=")[2]) if ADDRESS.match(part)), None)
+    if address is not None and not Path(text).exists():
+        raise InputError(
+            f"{address} is an address, and only files here are read; download it and give the file, or name a data set of "
+            "the hub by owner/name with --dataset of ropewalk data"
+        )
 
 
 def place_of(text: str) -> Path:
@@ -182,7 +203,8 @@ def _why_not(path: Path, relative: str, real: Path, include: Sequence[str]) -> s
         return "a link to a folder" if path.is_dir() else "not a file"
     if include and not any(fnmatch.fnmatch(relative, pattern) for pattern in include):
         return "not asked for by --include"
-    return "compressed" if _suffix(path.name) in COMPRESSED else None
+    suffix = _suffix(path.name)
+    return "compressed" if suffix in COMPRESSED else "a table (CSV)" if suffix in TABLES else None
 
 
 def _suffix(name: str) -> str:

@@ -1,23 +1,33 @@
 """What one record holds: a text, or a conversation in one of the forms that are about.
 
 Known without being told: `text`; OpenAI's `messages` and LMSYS-Chat's `conversation` (role and content), ShareGPT's
-`conversations` (from and value), Alpaca's `instruction`, `input` and `output`. Any other field is named by the user.
+`conversations` (from and value); and pairs: Alpaca's `instruction`, `input` and `output`, TRL's `prompt` and `completion`
+(texts or turns), `question` and `answer`. Any other field is named by the user. Who names the first half of a pair means the
+pair: nobody learns from questions alone.
 
 A record that is whole but says more than turns of text (pictures, calls of tools, an unknown role, reasoning beside an
 answer, a list of tools) is left out whole and counted, since without them it is another conversation; it is not broken. A
-system prompt and a history that stand beside the turns are put before them, where it is plain how.
+system prompt and a history that stand beside the turns are put before them, where it is plain how. A question whose context
+stands beside it is such a record too.
 
-Given up: learning from such records.
+Given up: learning from such records; writing the words that ask for a translation, which are the user's to choose.
 """
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ropewalk.data.reading.records import Content, Message, UnreadableError
 
 CONVERSATIONS = ("messages", "conversation", "conversations")
 FIELDS = ("text", *CONVERSATIONS)
+PAIRS = {"instruction": "output", "prompt": "completion", "question": "answer"}
+"""What is asked, and what is learned."""
+CONTEXT = ("context", "contexts", "passage", "passages", "document", "documents", "choices", "options", "image", "images")
+"""What a question may need that stands beside it."""
+TRANSLATION = "translation"
+MEND = "name the one text with --field, or write a question and its answer as instruction and output"
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """What a turn says before its answer, which few templates write."""
 ROLES = {
@@ -34,24 +44,42 @@ def recognise(record: Any, field: str | None = None) -> Content:
     named = field is not None
     if field is None:
         known = [name for name in FIELDS if name in record]
-        known += ["instruction"] if {"instruction", "output"} <= record.keys() else []
+        known += [asked for asked, learned in PAIRS.items() if {asked, learned} <= record.keys()]
         # A table has every column in every row; what is null is not there, unless nothing else is.
         found = [name for name in known if record[name] is not None] or known[:1]
+        if not found and TRANSLATION in record:
+            raise _untold_translation(record[TRANSLATION])
         if len(found) != 1:
             what = "more than one field to read" if found else "no field that is known"
-            raise UnreadableError(what, f"it has {listed(found or record)}; say which with --field")
+            mend = "say which with --field" if found else MEND
+            raise UnreadableError(what, f"it has {listed(found or record) or 'none'}; {mend}")
         field = found[0]
     if field not in record:
         raise UnreadableError(f"no field {field!r}", f"it has {listed(record) or 'none'}")
-    if field == "instruction" and "output" in record:
-        return (*_before(record, ()), *_alpaca(record))
+    if field in PAIRS and PAIRS[field] in record:
+        return _pair(record, field)
     value = _unpacked(record[field], field, named=named) if field in CONVERSATIONS else record[field]
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list):
         turns = tuple(_turn(turn) for turn in value)
         return (*_before(record, turns), *turns) if turns else turns
+    if field == TRANSLATION:
+        raise _untold_translation(value)
     raise UnreadableError(f"field {field!r} is neither text nor turns", f"it is {_kind(value)}")
+
+
+def has_known(names: Iterable[str]) -> bool:
+    """Whether any field that is known is among these."""
+    there = set(names)
+    return not there.isdisjoint(FIELDS) or any({asked, learned} <= there for asked, learned in PAIRS.items())
+
+
+def _untold_translation(value: Any) -> UnreadableError:
+    """Two texts say neither which is to be made of which, nor in what words it is asked for."""
+    languages = f"it has {listed(value)}; " if isinstance(value, Mapping) and value else ""
+    mend = "write the whole question, such as 'Translate from German to English: ...', as instruction and the rest as output"
+    return UnreadableError("a translation that nothing asks for", languages + mend)
 
 
 def _unpacked(value: Any, field: str, *, named: bool) -> Any:
@@ -99,14 +127,28 @@ def _says(value: Any) -> bool:
     return bool(value) and not (isinstance(value, str) and value.strip() in ("", "[]", "{}", "null"))
 
 
-def _alpaca(record: Mapping[str, Any]) -> tuple[Message, ...]:
-    """The input under the instruction, as one turn of the user."""
-    parts = [record["instruction"], "" if record.get("input") is None else record["input"], record["output"]]
+def _pair(record: Mapping[str, Any], field: str) -> tuple[Message, ...]:
+    """What is asked as turns of the user, and what is learned as the answer."""
+    asked, answer = record[field], record[PAIRS[field]]
+    if isinstance(asked, list) and isinstance(answer, list):
+        # Earlier answers belong to what is asked.
+        turns = (*(replace(_turn(turn), prompt=True) for turn in asked), *(_turn(turn) for turn in answer))
+        return (*_before(record, turns), *turns)
+    more = record.get("input") if field == "instruction" else None
+    parts = [asked, "" if more is None else more, answer]
     wrong = [part for part in parts if not isinstance(part, str)]
     if wrong:
-        raise UnreadableError("a field of an instruction is not text", f"it is {_kind(wrong[0])}")
+        raise UnreadableError(f"a field of {_an(field)} is not text", f"it is {_kind(wrong[0])}")
+    beside = [name for name in CONTEXT if _says(record.get(name))] if field == "question" else []
+    if beside:
+        mend = "write both as instruction"
+        raise UnreadableError("a question with its context beside it", f"in its field {beside[0]!r}; {mend}", broken=False)
     question = "\n\n".join(part for part in parts[:2] if part.strip())
-    return (_said("user", question), _said("assistant", parts[2]))
+    return (*_before(record, ()), _said("user", question), _said("assistant", answer))
+
+
+def _an(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _turn(turn: Any) -> Message:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ropewalk.core.errors import InputError, MachineError, near
 from ropewalk.core.network import of_a_network
+from ropewalk.data.reading.files import check_no_address
 from ropewalk.data.reading.formats import recognise
 from ropewalk.data.reading.records import LeftOut, Record, UnreadableError
 
@@ -114,6 +115,7 @@ def open_dataset(text: str, *, field: str | None = None) -> HubSource:
         raise InputError(
             "data sets of the hub need datasets; install it with pip install '.[data]' in a checkout of ropewalk"
         )
+    check_no_address(text)
     name, _, rest = text.partition(":")
     options: dict[str, str] = {}
     for part in filter(None, rest.split(",")):

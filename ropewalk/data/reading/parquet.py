@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ropewalk.core.errors import InputError, TextError
-from ropewalk.data.reading.formats import FIELDS, listed
+from ropewalk.data.reading.formats import MEND, TRANSLATION, has_known, listed
 
 ROWS = 256
 """Rows held at once."""
@@ -34,8 +34,8 @@ def check_field(path: Path, field: str | None) -> None:
     file.close()
     if field is not None and field not in names:
         raise InputError(f"{path} has no field {field!r}; it has {listed(names)}")
-    if field is None and not {*FIELDS, "instruction"} & set(names):
-        raise InputError(f"{path} has no field that is known, it has {listed(names)}; say which with --field")
+    if field is None and not has_known(names) and TRANSLATION not in names:
+        raise InputError(f"{path} has no field that is known, it has {listed(names)}; {MEND}")
 
 
 def _batches(file: Any, path: Path) -> Iterator[Any]:

@@ -4,7 +4,7 @@ Nothing is cleaned silently. A record that cannot be used is *broken* where some
 JSON, a field that is missing) and counts against a threshold; else (an empty text, a hidden file) it is only named.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ class Message:
     content: str
     learned: bool = True
     """Whether it is learned, if it is an answer."""
+    prompt: bool = False
+    """Whether it is part of what is asked, whoever says it: an earlier answer of a prompt is learned as prompts are."""
 
 
 UNTOLD = "the chat template does not show where answers begin and end"
@@ -70,6 +72,13 @@ class LeftOut:
         said = {"file": self.file, "line": self.number, "reason": self.reason, "detail": self.detail}
         return {**said, "broken": self.broken}
 
+    @classmethod
+    def from_dict(cls, said: Mapping[str, Any]) -> "LeftOut":
+        """What was written so."""
+        return cls(
+            file=said["file"], number=said["line"], reason=said["reason"], detail=said["detail"], broken=said["broken"]
+        )
+
 
 class UnreadableError(Exception):
     """A record that cannot be used; caught by whoever knows where it stands, and counted."""
@@ -93,6 +102,14 @@ def stop_at(broken: Sequence[LeftOut], count: int, max_broken: int) -> None:
             f"{count} broken records, more than --max-broken {max_broken}; the first is {broken[0]}; {mend}, or give a "
             "higher --max-broken to leave them out"
         )
+
+
+def nothing_left(left_out: Sequence[LeftOut]) -> str:
+    """How a message that there is no document goes on: the first that is left out, a broken one if any is, and its mend."""
+    first = next((left for left in left_out if left.broken), next(iter(left_out), None))
+    if first is None:
+        return "; hand in texts or conversations"
+    return f"; the first that is left out is {first}; {MENDS.get(first.reason, 'mend it')}, or hand in others"
 
 
 class Source(Protocol):
