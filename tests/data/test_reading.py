@@ -111,6 +111,11 @@ def test_a_prompt_of_turns_is_asked_and_its_completion_learned() -> None:
     ]  # fmt: skip
     system = Message(role="system", content="be brief")
     assert recognise({**record, "system": "be brief"}) == (system, *read)
+    assert recognise({key: json.dumps(value) for key, value in record.items()}) == read
+    # A text may quote turns, or begin as they do.
+    for other in ('["a"]', "[1", "so."):
+        quoting = recognise({"prompt": json.dumps(prompt), "completion": other})
+        assert [turn.content for turn in quoting] == [json.dumps(prompt), other]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("asked", ["instruction", "prompt", "question"])

@@ -78,7 +78,7 @@ def has_known(names: Iterable[str]) -> bool:
 def _untold_translation(value: Any) -> UnreadableError:
     """Two texts say neither which is to be made of which, nor in what words it is asked for."""
     languages = f"it has {listed(value)}; " if isinstance(value, Mapping) and value else ""
-    mend = "write the whole question, such as 'Translate from German to English: ...', as instruction and the rest as output"
+    mend = "write the question, such as 'Translate from German to English: ...', as instruction, and the answer as output"
     return UnreadableError("a translation that nothing asks for", languages + mend)
 
 
@@ -129,7 +129,7 @@ def _says(value: Any) -> bool:
 
 def _pair(record: Mapping[str, Any], field: str) -> tuple[Message, ...]:
     """What is asked as turns of the user, and what is learned as the answer."""
-    asked, answer = record[field], record[PAIRS[field]]
+    asked, answer = _both_unpacked(record[field], record[PAIRS[field]])
     if isinstance(asked, list) and isinstance(answer, list):
         # Earlier answers belong to what is asked.
         turns = (*(replace(_turn(turn), prompt=True) for turn in asked), *(_turn(turn) for turn in answer))
@@ -145,6 +145,18 @@ def _pair(record: Mapping[str, Any], field: str) -> tuple[Message, ...]:
         raise UnreadableError("a question with its context beside it", f"in its field {beside[0]!r}; {mend}", broken=False)
     question = "\n\n".join(part for part in parts[:2] if part.strip())
     return (*_before(record, ()), _said("user", question), _said("assistant", answer))
+
+
+def _both_unpacked(asked: Any, answer: Any) -> tuple[Any, Any]:
+    """Two lists of turns that a table holds as JSON; anything else as it is, since a text may quote a turn."""
+    if not (isinstance(asked, str) and isinstance(answer, str) and asked.lstrip()[:1] == answer.lstrip()[:1] == "["):
+        return asked, answer
+    try:
+        found = json.loads(asked), json.loads(answer)
+    except (ValueError, RecursionError):
+        return asked, answer
+    turns = all(isinstance(turn, Mapping) and {"role", "from"} & turn.keys() for turns in found for turn in turns)
+    return found if turns else (asked, answer)
 
 
 def _an(name: str) -> str:
