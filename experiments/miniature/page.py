@@ -66,7 +66,7 @@ def run_so_far(cells: Cells, seeds: tuple[int, ...]) -> list[str]:
         kind = "Not run" if not begun(cells, seeds, table) else "Begun" if missing(cells, seeds, table) else "Run"
         kinds[kind].append(f"`{name}`")
     kinds["Run" if (cells.out / "smollm2" / TABLE).is_file() else "Not run"].append("`smollm2`")
-    return ["Tables. " + " ".join(f"{kind}: {', '.join(there) or 'none'}." for kind, there in kinds.items()), ""]
+    return ["Tables. " + " ".join(f"{kind}: {', '.join(there)}." for kind, there in kinds.items() if there), ""]
 
 
 def write(cells: Cells, seeds: tuple[int, ...], page: Path, images: Path) -> None:
