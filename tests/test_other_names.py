@@ -52,3 +52,12 @@ def test_no_name_of_ours_is_called_another_s() -> None:
     assert {mine for mine, _ in IN_WORDS.values()} <= ours
     of_others = [name for names in (*OTHERS.values(), *IN_WORDS) for name in names]
     assert not set(of_others) & {option.removeprefix("--") for option in TUNE}
+
+
+@pytest.mark.parametrize(("typed", "words"), [("train", "did you mean tune?"), ("mesure", "did you mean measure?")])
+def test_a_verb_is_answered_with_a_verb(typed: str, words: str, command: Command) -> None:
+    assert command(typed, "x").refused(f"unknown verb {typed!r}; {words}")
+
+
+def test_names_that_are_no_options_are_not_taken_for_them() -> None:
+    assert near("train", ["data", "books"], options=False) == "known are books, data"

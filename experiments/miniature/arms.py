@@ -279,7 +279,7 @@ def abf(sizes: Sizes) -> Table:
         asks="NLL, and what a model has of a text's beginning at its end: NLL saved by its being there, nats a token.",
         columns=("inside", "beyond", "gain", "probe"),
         claims=(
-            Claim(says="ABF below PI in NLL, by little", better=lines[1].cell, worse=lines[0].cell, length=long),
+            Claim(says="ABF below PI in NLL", better=lines[1].cell, worse=lines[0].cell, length=long),
             Claim(says="ABF has more of the first sentence than PI", better=probes[1], worse=probes[0], length=long,
                   figure="probe"),
         ),

@@ -34,6 +34,8 @@ VERBS = (
     reports.add_report,
 )
 """Every verb, in the order of the flow."""
+OTHER_VERBS = {"train": "tune", "finetune": "tune", "fine-tune": "tune", "eval": "measure", "evaluate": "measure"}
+"""What others call a verb, and ours."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     known = verbs(parser)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in known:
-        print(f"ropewalk: unknown verb {arguments[0]!r}; {near(arguments[0], known)}", file=sys.stderr)
+        meant = OTHER_VERBS.get(arguments[0])
+        tail = f"did you mean {meant}?" if meant else near(arguments[0], known, options=False)
+        print(f"ropewalk: unknown verb {arguments[0]!r}; {tail}", file=sys.stderr)
         return 2
     args, rest = parser.parse_known_args(arguments)
     if rest:

@@ -69,10 +69,11 @@ class MachineError(RopewalkError):
     exit_code = 3
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """A tail for "unknown X" messages: what others call so, else the near names, else all of them."""
+def near(name: str, known: Iterable[str], *, options: bool = True) -> str:
+    """A tail for "unknown X" messages: what others call so (where options or settings are known), else the near names, else
+    all of them."""
     names = sorted(known)
-    other = other_name(name, names)
+    other = other_name(name, names) if options else None
     if other is not None:
         return other
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

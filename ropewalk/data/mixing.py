@@ -60,7 +60,7 @@ class Mix:
             return None
         for name in self.shares:
             if name not in names:
-                raise InputError(f"--mix names {name!r}, which is no source; {near(name, names)}")
+                raise InputError(f"--mix names {name!r}, which is no source; {near(name, names, options=False)}")
         missing = [name for name in names if name not in self.shares]
         if missing:
             raise InputError(f"--mix says nothing of {', '.join(missing)}; give every source a share, 0 to leave it out")
