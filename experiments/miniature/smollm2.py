@@ -8,8 +8,8 @@ beside cropping; then a needle is asked for at half the length and at all of it.
 needle run are cells of their own: a killed run goes on.
 
 Given up: more than one seed of training, the paper's 1,000 steps of 64 rows, the tuned arm's own search of a factor, and the
-model as it is past its window (cropping is how it is read). By the rate of reading (200 s for 32k tokens on two cores) all of
-it is two hours: the grid 20 minutes, three arms on four documents 40, cropping 10, the training 8, needles 39.
+model as it is past its window (cropping is how it is read). By the rate of reading (200 s for 32k tokens on two cores) all
+of it is two hours: the grid 20 minutes, three arms on four documents 40, cropping 10, the training 8, needles 39.
 """
 
 import dataclasses

@@ -346,7 +346,7 @@ def _check_reported(folder: Path) -> None:
     verb = run_verb(folder)
     if verb in (None, *REPORTED):
         return
-    way = f"ropewalk measure {folder} --text FILE --length 16k --out DIR makes one" if verb == "tune" else "give the folder of one"
+    way = f"ropewalk measure {folder} --text FILE --length 16k --out DIR makes one" if verb == "tune" else "give its folder"
     raise InputError(f"{folder} is the folder of {called(verb)}, and a report is drawn of a compare or measure run; {way}")
 
 

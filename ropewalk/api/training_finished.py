@@ -101,10 +101,11 @@ def _scores(run: Run, asked: "Request", beside: "Beside", lengths: list[int]) ->
     from ropewalk.hosts import live
 
     found: dict[str, float | None] = {}
-    model: Any = live.load(run.path, dtype="float32", device=asked.device)[0]
+    with _out_of_memory_is_told("while loading the result to score it", "score it on a larger machine"):
+        model: Any = live.load(run.path, dtype="float32", device=asked.device)[0]
     with torch.no_grad(), torch.autocast(asked.device.type, torch.bfloat16, enabled=asked.bfloat16):
         for length in lengths:
-            with _out_of_memory_is_told(length):
+            with _out_of_memory_is_told(f"while scoring the result at {length} tokens", "give smaller --validate-lengths"):
                 score = float(beside.scorer(model, length))
             found[str(length)] = score if math.isfinite(score) else None
             beside.progress.say(f"held-out score of the result at {length} tokens: {score:.4f}")
@@ -112,7 +113,7 @@ def _scores(run: Run, asked: "Request", beside: "Beside", lengths: list[int]) ->
 
 
 @contextmanager
-def _out_of_memory_is_told(length: int) -> Iterator[None]:
+def _out_of_memory_is_told(when: str, mend: str) -> Iterator[None]:
     from ropewalk.hosts.watched import out_of_memory
 
     try:
@@ -120,7 +121,4 @@ def _out_of_memory_is_told(length: int) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        raise MachineError(
-            f"out of memory while scoring the result at {length} tokens; the result is whole: give smaller "
-            "--validate-lengths"
-        ) from error
+        raise MachineError(f"out of memory {when}; the result is whole: {mend}") from error

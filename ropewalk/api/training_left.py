@@ -23,19 +23,23 @@ def settle_left(place: Path, progress: Progress, *, num_runs: int | None = None)
     a chain. Raises `OutputError` where something else lies there."""
     if not place.is_dir():
         return
-    if not (_is_ours(place) or _is_ours(place / "1")):
+    numbered = [one for one in place.iterdir() if one.name.isdecimal() and _is_ours(one)]
+    if place.is_symlink() or not (_is_ours(place) or numbered):
         raise OutputError(
             f"{place} is where rows are made before their run begins, and holds something else; move it away, or give "
             "another --out"
         )
+    # What lies between the runs of a chain and is none of them is somebody else's.
     if num_runs is None:
         kept = [place] if run_verb(place) == "data" else []
-        others = [] if kept else [place]
+        others = [] if kept else [place] if _is_ours(place) else numbered
     else:
         kept = [one for number in range(num_runs) if run_verb(one := place / str(number + 1)) == "data"]
-        others = [one for one in place.iterdir() if one not in kept]
+        others = [one for one in (place.iterdir() if _is_ours(place) else numbered) if one not in kept]
     for one in others:
         shutil.rmtree(one) if one.is_dir() else one.unlink()
+    if place.is_dir() and not any(place.iterdir()):
+        place.rmdir()
     if kept:
         progress.say(f"{place} has what an earlier command tokenized; what is asked alike is not tokenized again")
     elif others:

@@ -6,7 +6,7 @@ Given up: going on with one source of several that is still what it was.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,13 @@ def make(folder: Path) -> None:
         raise OutputError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
 
 
-def begun(folder: Path, asked: Mapping[str, Any], *, verb: str, may_differ: str = "") -> dict[str, Any] | None:
+def begun(
+    folder: Path, asked: Mapping[str, Any], *, verb: str, may_differ: str = "", later: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """The card of a folder that `verb` began with the same question, None for a folder without a card.
 
-    Raises `OutputError` where the question was another one; `may_differ` names what is no part of it.
+    Raises `OutputError` where the question was another one; `may_differ` names what is no part of it, and `later` the keys
+    that cards did not always have: they count where the card has them.
     """
     path = folder / CARD
     if not path.is_file():
@@ -44,7 +47,8 @@ def begun(folder: Path, asked: Mapping[str, Any], *, verb: str, may_differ: str 
         change = changed(files.get(source["name"]), source["files"])
         if change:
             raise OutputError(f"{source['name']} is not what {folder} was begun with ({change}); start anew with --force")
-    differing = _differing(was, json.loads(json.dumps(asked)))
+    compared = {key: value for key, value in asked.items() if key in was or key not in later}
+    differing = _differing(was, json.loads(json.dumps(compared)))
     if differing:
         may = f" ({may_differ} may differ)" if may_differ else ""
         raise OutputError(

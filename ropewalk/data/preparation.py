@@ -33,6 +33,8 @@ from ropewalk.data.stream import CARD, KEPT, SHARDS
 from ropewalk.data.tokens import Encoder
 
 SCHEMA_VERSION = 1
+NEW_PAIRS = ("prompt", "question")
+"""Fields that once were read as texts even where their answer stands beside them."""
 LOOK = 1000
 """Records in which the first document of a file is looked for before anything is made."""
 
@@ -61,9 +63,11 @@ def prepare(
             "shard_tokens": settings.shard_tokens,
             "versions": dict(versions),
             "tokenizer": encoder.fingerprint(),
+            "special_ids": encoder.special_ids,
             "sources": [{"name": source.name, "files": source.fingerprint()} for source in sources],
         }
-    known = begun(folder, asked, verb="data") if resume else None
+        asked |= {"pairs": "read"} if any(getattr(source, "field", None) in NEW_PAIRS for source in sources) else {}
+    known = begun(folder, asked, verb="data", later=["special_ids"]) if resume else None
     with _begun(folder, force=force, told=told) if known is None else full_disk_is_told(folder):
         field = next((name for source in sources if (name := getattr(source, "field", None))), None)
         card = {"verb": "data", "status": "running", "asked": asked, "prompt_loss": encoder.prompt_loss, "field": field}

@@ -176,6 +176,11 @@ class Encoder:
     def _marks_learned(self) -> bool:
         return not self.prompt_loss and bool(chosen(self.tokenizer, self.chat_template)) and self.template.marked
 
+    @property
+    def special_ids(self) -> dict[str, int | None]:
+        """What begins and ends a document and fills a row: a tokenizer's config says it, and not its fingerprint."""
+        return {name: getattr(self.tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
+
     def vocabulary(self, ids: NDArray[np.int64]) -> str:
         """SHA-256 of what these ids mean: the same for every tokenizer that reads them alike, whatever else it has."""
         names = {index: token for token, index in self.tokenizer.get_vocab().items()}

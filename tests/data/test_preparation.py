@@ -164,6 +164,35 @@ def test_other_sources_or_another_tokenizer_are_another_question(tmp_path: Path)
         prepared([folder], tmp_path / "out", resume=True, shard_tokens=300)
 
 
+def test_another_end_of_documents_is_another_question_where_the_card_says_it(tmp_path: Path) -> None:
+    """A tokenizer's config names its special tokens, and tokenizer.json is the same without it."""
+    folder, card = corpus(tmp_path / "in"), tmp_path / "out" / "card.json"
+    prepared([folder], tmp_path / "out")
+    said = json.loads(card.read_text())
+    assert set(said["asked"]["special_ids"]) == {"bos", "eos", "pad"}
+    said["asked"]["special_ids"]["eos"] = 17
+    card.write_text(json.dumps(said))
+    with pytest.raises(OutputError, match="begun with other special_ids"):
+        prepared([folder], tmp_path / "out", resume=True)
+    # A folder from before this was kept goes on.
+    del said["asked"]["special_ids"]
+    card.write_text(json.dumps(said))
+    prepared([folder], tmp_path / "out", resume=True)
+
+
+def test_a_folder_that_read_prompts_alone_is_another_question(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"Question {number} of many words", "completion": "An answer"}) for number in range(40)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    source, card = open_files(str(tmp_path / "in.jsonl"), field="prompt"), tmp_path / "out" / "card.json"
+    chats_of = {"encoder": Encoder(tokenizer=chat_tokenizer()), "settings": Settings(length=32, window=32), "versions": {}}
+    prepare([source], out=tmp_path / "out", **chats_of)
+    said = json.loads(card.read_text())
+    assert said["asked"].pop("pairs") == "read"
+    card.write_text(json.dumps(said))
+    with pytest.raises(OutputError, match="begun with other pairs"):
+        prepare([source], out=tmp_path / "out", resume=True, **chats_of)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

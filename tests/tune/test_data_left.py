@@ -9,7 +9,9 @@ from command import Command, snapshot
 from small import Tune, tuning
 from test_resume import dying, killed, weights
 
+from ropewalk.api.training_left import settle_left
 from ropewalk.core.errors import InputError, OutputError, SourceError
+from ropewalk.core.progress import Progress
 from ropewalk.data import preparation, shards
 
 RUNS: dict[str, Any] = {"one": {}, "a chain": {"runs": [{"length": 128}, {"length": 256}]}}
@@ -172,6 +174,30 @@ def test_a_folder_of_somebody_elses_is_not_removed(runs: dict[str, Any], books: 
     with pytest.raises(OutputError, match="holds something else; move it away, or give another --out"):
         tune(tmp_path / "out", data=books, steps=1, **runs)
     assert snapshot(tmp_path) == before
+
+
+def test_runs_of_a_chain_that_begins_with_prepared_rows_are_ours_and_what_lies_beside_is_not(tmp_path: Path) -> None:
+    place = tmp_path / ".out.data"
+    (place / "2").mkdir(parents=True)
+    (place / "2" / "card.json").write_text('{"verb": "data"}')
+    (place / "mine.txt").write_text("kept")
+    settle_left(place, Progress(), num_runs=2)
+    assert (place / "2").is_dir()
+    settle_left(place, Progress(), num_runs=1)
+    assert [one.name for one in place.iterdir()] == ["mine.txt"]
+    (place / "mine.txt").unlink()
+    (place / "1").mkdir()
+    settle_left(place, Progress())
+    assert not place.exists()
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "card.json").write_text('{"verb": "data"}')
+    (tmp_path / ".out.data").symlink_to(tmp_path / "target")
+    with pytest.raises(OutputError, match="holds something else"):
+        settle_left(tmp_path / ".out.data", Progress())
+    assert (tmp_path / "target" / "card.json").is_file()
 
 
 @pytest.mark.usefixtures("several_shards")

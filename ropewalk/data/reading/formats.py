@@ -46,7 +46,8 @@ def recognise(record: Any, field: str | None = None) -> Content:
         known = [name for name in FIELDS if name in record]
         known += [asked for asked, learned in PAIRS.items() if {asked, learned} <= record.keys()]
         # A table has every column in every row; what is null is not there, unless nothing else is.
-        found = [name for name in known if record[name] is not None] or known[:1]
+        told = [name for name in known if record[name] is not None and record[PAIRS.get(name, name)] is not None]
+        found = told or known[:1]
         if not found and TRANSLATION in record:
             raise _untold_translation(record[TRANSLATION])
         if len(found) != 1:
