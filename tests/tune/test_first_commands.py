@@ -193,7 +193,7 @@ def test_a_tuned_folder_has_no_report(tied: Path, books: Path, tmp_path: Path, c
     assert command("data", books, "--tokenizer", tied, "--length", "256", "--out", rows).code == 0
     before = snapshot(tmp_path)
     assert command("report", out).refused("is the folder of a tune run", f"ropewalk measure {out} --text FILE")
-    assert command("report", rows).refused("is the folder of a data run", "a compare or measure run; give such a one")
+    assert command("report", rows).refused("is the folder of a data run", "a compare or measure run; give its folder")
     assert snapshot(tmp_path) == before
 
 
